@@ -1,0 +1,435 @@
+//! What a peer may do here: a capability and a pattern for what it may be done to.
+//!
+//! Nothing is granted unless a pattern includes it, and a pattern with `!` takes away whatever
+//! the others gave, in whichever order they stand.
+//! A grant says nothing about who holds it; whoever stores it knows.
+//!
+//! Text form: `message.send:*`, `message.send:backup/*`, `message.send:!backup/secret`.
+//! In a pattern `*` stands for any characters, also none, and `?` for exactly one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::{Decode, Encode};
+
+use crate::limits::{GRANT_PATTERN_BYTES_MAX, GRANTS_BYTES_MAX, GRANTS_MAX};
+use crate::text::{self, TextError};
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Capability {
+    /// Send messages to this node; the pattern is for the topic.
+    MessageSend,
+}
+
+impl Capability {
+    /// Every capability this version knows.
+    pub const ALL: [Capability; 1] = [Capability::MessageSend];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Capability::MessageSend => "message.send",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One capability with one pattern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Grant {
+    capability: Capability,
+    excludes: bool,
+    pattern: String,
+}
+
+impl Grant {
+    /// What may, or with `!` may not, be done.
+    #[must_use]
+    pub const fn capability(&self) -> Capability {
+        self.capability
+    }
+
+    /// Whether the pattern was written with `!`.
+    #[must_use]
+    pub const fn excludes(&self) -> bool {
+        self.excludes
+    }
+
+    /// The pattern, without `!`.
+    #[must_use]
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    fn concerns(&self, capability: Capability, subject: &str) -> bool {
+        self.capability == capability && matches(&self.pattern, subject)
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bang = if self.excludes { "!" } else { "" };
+        write!(f, "{}:{bang}{}", self.capability, self.pattern)
+    }
+}
+
+impl FromStr for Grant {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        let (name, scope) = match text.split_once(':') {
+            Some((name, scope)) => (name, Some(scope)),
+            None => (text, None),
+        };
+        let capability = Capability::ALL
+            .into_iter()
+            .find(|capability| capability.name() == name)
+            .ok_or_else(|| GrantError::Capability {
+                given: text::clipped(name),
+            })?;
+        let scope = scope.ok_or(GrantError::NoPattern { capability })?;
+        let (excludes, pattern) = match scope.strip_prefix('!') {
+            Some(pattern) => (true, pattern),
+            None => (false, scope),
+        };
+        if pattern.is_empty() {
+            return Err(GrantError::NoPattern { capability });
+        }
+        text::check("the grant's pattern", pattern, GRANT_PATTERN_BYTES_MAX)?;
+        Ok(Self {
+            capability,
+            excludes,
+            pattern: pattern.to_owned(),
+        })
+    }
+}
+
+/// All that one peer may do. Empty grants nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Grants(Vec<Grant>);
+
+impl Grants {
+    /// Nothing.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// These grants, each once, in the order given.
+    ///
+    /// # Errors
+    /// [`GrantError::TooMany`] and [`GrantError::TooLong`]: more than a Verdict can carry.
+    pub fn new(grants: impl IntoIterator<Item = Grant>) -> Result<Self, GrantError> {
+        let mut all = Self::none();
+        for grant in grants {
+            all.insert(grant)?;
+        }
+        Ok(all)
+    }
+
+    /// Adds one; `false` if it was there already.
+    ///
+    /// # Errors
+    /// [`GrantError::TooMany`] and [`GrantError::TooLong`]: more than a Verdict can carry.
+    pub fn insert(&mut self, grant: Grant) -> Result<bool, GrantError> {
+        if self.0.contains(&grant) {
+            return Ok(false);
+        }
+        if self.0.len() >= GRANTS_MAX {
+            return Err(GrantError::TooMany {
+                count: self.0.len() + 1,
+            });
+        }
+        let bytes = self.text_bytes() + grant.to_string().len();
+        if bytes > GRANTS_BYTES_MAX {
+            return Err(GrantError::TooLong { bytes });
+        }
+        self.0.push(grant);
+        Ok(true)
+    }
+
+    /// Takes one away; `false` if it was not there.
+    pub fn remove(&mut self, grant: &Grant) -> bool {
+        let before = self.0.len();
+        self.0.retain(|held| held != grant);
+        self.0.len() < before
+    }
+
+    /// Whether `capability` may be used on `subject`: some pattern includes it, none excludes it.
+    #[must_use]
+    pub fn allows(&self, capability: Capability, subject: &str) -> bool {
+        let mut included = false;
+        for grant in self
+            .0
+            .iter()
+            .filter(|grant| grant.concerns(capability, subject))
+        {
+            if grant.excludes {
+                return false;
+            }
+            included = true;
+        }
+        included
+    }
+
+    /// In the order they were given.
+    pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is granted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.0.iter().map(|grant| grant.to_string().len()).sum()
+    }
+}
+
+impl<'a> IntoIterator for &'a Grants {
+    type Item = &'a Grant;
+    type IntoIter = std::slice::Iter<'a, Grant>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Why something is not a grant, or one too many.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// Nothing of that name can be granted.
+    #[error("unknown capability `{given}`: this version knows message.send")]
+    Capability {
+        /// What was written.
+        given: String,
+    },
+    /// The pattern is missing; granting everything must be written out.
+    #[error("{capability} needs a pattern, for example {capability}:*")]
+    NoPattern {
+        /// The capability.
+        capability: Capability,
+    },
+    /// The pattern is no clean text.
+    #[error(transparent)]
+    Pattern(#[from] TextError),
+    /// Over the count.
+    #[error("{count} grants for one peer, the limit is {GRANTS_MAX}")]
+    TooMany {
+        /// How many there would be.
+        count: usize,
+    },
+    /// Over the length.
+    #[error("the grants of one peer are {bytes} bytes of text, the limit is {GRANTS_BYTES_MAX}")]
+    TooLong {
+        /// How long they would be.
+        bytes: usize,
+    },
+}
+
+/// Whether the pattern covers the whole subject.
+///
+/// The last `*` is the only one that ever has to be tried again, so the work is at most
+/// pattern × subject steps, whatever a peer puts into a topic.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let mut pattern = pattern.chars();
+    let mut subject = subject.chars();
+    // Where to go on after the last `*`, and how much of the subject it had swallowed by then.
+    let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
+    loop {
+        let from_here = subject.clone();
+        match (pattern.next(), subject.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                retry = Some((pattern.clone(), from_here.clone()));
+                subject = from_here;
+            }
+            (Some('?'), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            _ => match retry.take() {
+                Some((after, mut swallowed)) => {
+                    if swallowed.next().is_none() {
+                        return false;
+                    }
+                    pattern = after.clone();
+                    subject = swallowed.clone();
+                    retry = Some((after, swallowed));
+                }
+                None => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grants(texts: &[&str]) -> Grants {
+        let grants = texts.iter().map(|text| text.parse::<Grant>().expect(text));
+        Grants::new(grants).expect("few and short")
+    }
+
+    #[test]
+    fn grants_allow_what_they_include_and_nothing_else() {
+        let cases: &[(&[&str], &str, bool)] = &[
+            (&[], "a", false),
+            (&[], "", false),
+            (&["message.send:*"], "a", true),
+            (&["message.send:*"], "", true),
+            (&["message.send:a"], "a", true),
+            (&["message.send:a"], "A", false),
+            (&["message.send:a"], "ab", false),
+            (&["message.send:a"], "ba", false),
+            (&["message.send:backup/*"], "backup/home", true),
+            (&["message.send:backup/*"], "backup/home/2", true),
+            (&["message.send:backup/*"], "backup", false),
+            (&["message.send:*/done"], "a/b/done", true),
+            (&["message.send:*/done"], "a/b/done2", false),
+            (&["message.send:a*b*c"], "aXbXc", true),
+            (&["message.send:a*b*c"], "abXbc", true),
+            (&["message.send:a*b*c"], "acb", false),
+            (&["message.send:log?"], "log1", true),
+            (&["message.send:log?"], "logü", true),
+            (&["message.send:log?"], "log", false),
+            (&["message.send:log?"], "log12", false),
+            // Exclusion wins in either order, and alone includes nothing.
+            (
+                &["message.send:*", "message.send:!secret*"],
+                "secret",
+                false,
+            ),
+            (
+                &["message.send:!secret*", "message.send:*"],
+                "secret",
+                false,
+            ),
+            (&["message.send:!secret*", "message.send:*"], "open", true),
+            (
+                &["message.send:!secret*", "message.send:secret/mine"],
+                "secret/mine",
+                false,
+            ),
+            (&["message.send:!a"], "b", false),
+            (&["message.send:!*", "message.send:*"], "a", false),
+            (&["message.send:a", "message.send:b"], "b", true),
+        ];
+        for &(texts, topic, allowed) in cases {
+            let got = grants(texts).allows(Capability::MessageSend, topic);
+            assert_eq!(got, allowed, "{texts:?} on {topic:?}");
+        }
+    }
+
+    #[test]
+    fn text_round_trips() {
+        for text in [
+            "message.send:*",
+            "message.send:!a/b",
+            "message.send:a:b",
+            "message.send:!!",
+        ] {
+            let grant: Grant = text.parse().expect(text);
+            assert_eq!(grant.to_string(), text);
+        }
+        let grant: Grant = "message.send:!a/b".parse().expect("a grant");
+        assert!(grant.excludes());
+        assert_eq!(grant.pattern(), "a/b");
+        assert_eq!(grant.capability(), Capability::MessageSend);
+    }
+
+    #[test]
+    fn what_is_no_grant_is_named_for_what_is_wrong() {
+        let long = format!("message.send:{}", "a".repeat(GRANT_PATTERN_BYTES_MAX + 1));
+        let cases = [
+            ("", "unknown capability ``"),
+            (
+                "fly:*",
+                "unknown capability `fly`: this version knows message.send",
+            ),
+            ("Message.Send:*", "unknown capability `Message.Send`"),
+            (
+                "message.send",
+                "message.send needs a pattern, for example message.send:*",
+            ),
+            ("message.send:", "needs a pattern"),
+            ("message.send:!", "needs a pattern"),
+            ("message.send:a\nb", "control character U+000A"),
+            (long.as_str(), "257 bytes long, the limit is 256"),
+        ];
+        for (text, wrong) in cases {
+            let error = text.parse::<Grant>().expect_err(wrong).to_string();
+            assert!(error.contains(wrong), "{error} does not say: {wrong}");
+        }
+    }
+
+    #[test]
+    fn a_list_keeps_its_limits_and_holds_each_grant_once() {
+        let numbered = |count: usize| {
+            Grants::new((0..count).map(|i| format!("message.send:{i}").parse().expect("a grant")))
+        };
+        let mut full = numbered(GRANTS_MAX).expect("the limit itself");
+        let first: Grant = "message.send:0".parse().expect("a grant");
+        assert_eq!(full.insert(first.clone()), Ok(false));
+        assert_eq!(full.len(), GRANTS_MAX);
+        assert!(full.remove(&first));
+        assert!(!full.remove(&first));
+        assert_eq!(
+            numbered(GRANTS_MAX + 1),
+            Err(GrantError::TooMany { count: 65 })
+        );
+        let long = |i: usize| format!("message.send:{i}{}", "a".repeat(250)).parse::<Grant>();
+        let error = Grants::new((0..8).map(|i| long(i).expect("a grant"))).expect_err("too long");
+        assert_eq!(error, GrantError::TooLong { bytes: 8 * 264 });
+    }
+
+    /// Too simple to be wrong, and exponential.
+    fn plainly_matches(pattern: &[char], subject: &[char]) -> bool {
+        match (pattern, subject) {
+            ([], []) => true,
+            (['*', rest @ ..], _) => {
+                (0..=subject.len()).any(|skip| plainly_matches(rest, &subject[skip..]))
+            }
+            (['?', rest @ ..], [_, subject @ ..]) => plainly_matches(rest, subject),
+            ([wanted, rest @ ..], [found, subject @ ..]) if wanted == found => {
+                plainly_matches(rest, subject)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_their_plain_model_does(pattern in "[ab*?]{0,8}", subject in "[abc]{0,8}") {
+            let model = plainly_matches(
+                &pattern.chars().collect::<Vec<_>>(),
+                &subject.chars().collect::<Vec<_>>(),
+            );
+            prop_assert_eq!(matches(&pattern, &subject), model);
+        }
+    }
+
+    #[test]
+    fn a_hostile_topic_costs_no_more_than_its_length_times_the_pattern() {
+        let pattern = "*a".repeat(GRANT_PATTERN_BYTES_MAX / 2);
+        let subject = "a".repeat(256) + "b";
+        assert!(!matches(&pattern, &subject));
+    }
+}
