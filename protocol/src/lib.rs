@@ -5,6 +5,27 @@
 //!
 //! Read [`epoch`] and [`message`] for the words, then `handshake`, `seal` and `session`.
 
+pub mod backoff;
+pub mod codec;
+mod compare;
 pub mod epoch;
+pub mod error_class;
+pub mod frame;
+pub mod generation;
+pub mod grant;
+pub mod handshake;
+pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod node_id;
+pub mod outbox;
+pub mod purpose;
+pub mod seal;
+mod secret;
+pub mod session;
+pub mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod text;
+pub mod ticket;
+pub mod word;

@@ -12,6 +12,9 @@ pub const VERSION_HIGHEST: u16 = 1;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Largest sum of a message's header names and values.
 pub const HEADER_BYTES_MAX: usize = 4 << 10;
+/// Most headers of a message: with empty values they would otherwise cost memory that
+/// no byte limit sees.
+pub const HEADERS_MAX: usize = 64;
 /// Longest topic, so that a topic fits in one line of a log.
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Longest idempotency key.
@@ -22,12 +25,21 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const REASON_BYTES_MAX: usize = 256;
 /// Most address hints one node says about itself.
 pub const ADDRESSES_MAX: usize = 4;
-/// Longest address hint: a DNS name (253) and `:65535`.
+/// Longest address hint, `quic://HOST:PORT`: a name of 246 bytes fits, real ones are far shorter.
 pub const ADDRESS_BYTES_MAX: usize = 259;
+/// Most grants of one peer: they travel in one Verdict.
+pub const GRANTS_MAX: usize = 64;
+/// All grants of one peer as text: they travel in one Verdict of 4 KiB, which also carries
+/// a name and four addresses (1.1 KiB).
+pub const GRANTS_BYTES_MAX: usize = 2 << 10;
+/// Longest pattern of a grant: as long as what it is matched with.
+pub const GRANT_PATTERN_BYTES_MAX: usize = TOPIC_BYTES_MAX;
 
 /// Frame plaintext on lane and control streams: one full message, its headers and
 /// topic (1 MiB + 4 KiB + 256 B), and room for the batch head.
 pub const FRAME_PLAINTEXT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
+/// Stream numbers below the highest seen that are still told apart; older ones are refused.
+pub const STREAM_WINDOW: u32 = 1_024;
 /// Frame plaintext on bulk streams.
 pub const BULK_FRAME_PLAINTEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -44,6 +56,26 @@ pub const REFUSALS_UNCONFIRMED_MAX: usize = 1_024;
 /// Epochs of one peer for which marks are kept.
 pub const EPOCHS_KEPT_MAX: usize = 4_096;
 
+/// Rows a sender asks its store for at once: four batches, one window.
+pub const LOAD_MESSAGES_MAX: usize = 1_024;
+/// Payload bytes a sender asks its store for at once. With the window it bounds what
+/// one lane holds in memory: 1 MiB waiting here and 4 MiB on the way.
+pub const LOAD_BYTES_MAX: usize = 1 << 20;
+/// A sender asks for more rows when it holds fewer than this.
+pub const LOAD_BELOW_MESSAGES: usize = 256;
+/// A sender asks for more rows when it holds fewer payload bytes than this.
+pub const LOAD_BELOW_BYTES: usize = 256 << 10;
+/// A store that was full is asked again after this long.
+pub const PAUSE_RETRY_MS: u64 = 1_000;
+/// Both sides have told Start and Marks on both lanes within this, or the session ends.
+/// Generous: the answer may wait behind a slow disk.
+pub const OPENING_MS_MAX: u64 = 30_000;
+/// A superseded secret generation is kept this long after both sides confirmed the next,
+/// for streams that were opened under it and are still on the way.
+pub const GENERATION_GRACE_MS: u64 = 10_000;
+/// Heartbeats without an answer that are remembered: the silence limit ends the session first.
+pub const HEARTBEATS_UNANSWERED_MAX: usize = 8;
+
 /// A heartbeat goes out this often.
 pub const HEARTBEAT_EVERY_MS: u64 = 15_000;
 /// A session that heard nothing for this long is dead.
@@ -56,6 +88,18 @@ pub const GENERATION_EVERY_MS: u64 = 15 * 60 * 1_000;
 const _: () = assert!(BATCH_MESSAGES_MAX <= WINDOW_MESSAGES);
 const _: () = assert!(BATCH_BYTES_TARGET <= WINDOW_BYTES);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= WINDOW_BYTES);
+// The full frame of acknowledgement: 1,024 refusals of at most 14 + 9 + 3 bytes.
+const _: () = assert!(REFUSALS_UNCONFIRMED_MAX * 32 + 64 <= FRAME_PLAINTEXT_BYTES_MAX);
+// The full frame of Start: 4,096 spans of at most 14 + 27 bytes.
+const _: () = assert!(EPOCHS_KEPT_MAX * 48 + 64 <= FRAME_PLAINTEXT_BYTES_MAX);
+// A batch that is closed just under the target and holds the most messages with the most
+// headers still fits: each header costs up to 6 bytes of lengths, each message up to 40.
+const _: () = assert!(
+    BATCH_BYTES_TARGET + BATCH_MESSAGES_MAX * (HEADERS_MAX * 6 + 40) + 64
+        <= FRAME_PLAINTEXT_BYTES_MAX
+);
+const _: () = assert!(WINDOW_MESSAGES <= REFUSALS_UNCONFIRMED_MAX);
+const _: () = assert!(HEARTBEATS_UNANSWERED_MAX as u64 * HEARTBEAT_EVERY_MS > SILENCE_MS_MAX);
 const _: () = assert!(
     PAYLOAD_BYTES_MAX + HEADER_BYTES_MAX + TOPIC_BYTES_MAX + 1_024 <= FRAME_PLAINTEXT_BYTES_MAX
 );
