@@ -1,0 +1,46 @@
+//! The store: everything that a node was given, sealed, on disk, until it is handed on.
+//!
+//! One thread writes. Jobs decide every write on that thread, over a view of what is committed and
+//! of what the batch holds so far; a batch is durable before anything in it can be read, counted
+//! or answered. Reading takes snapshots. An engine lies below: fjall in a real node, memory with
+//! power cuts in tests and simulation; nothing above `engine.rs` knows which.
+//! Nothing outside of this folder names fjall, sees a key, or decides a write.
+//!
+//! Read [`StoreHandle`] for what can be asked, then `writer.rs` for how it becomes durable, then
+//! the tables. `actors/STORE.md` draws every byte.
+
+mod engine;
+mod error;
+mod fjall_engine;
+mod folder;
+mod handle;
+mod keys;
+mod layout;
+mod mark_file;
+mod memory_engine;
+mod open;
+mod pause;
+mod quarantine;
+mod reader;
+mod receipt;
+mod seal;
+mod shared;
+mod signals;
+mod tables;
+mod view;
+mod writer;
+
+pub use error::{EngineError, OpenError, Refused, StoreError};
+pub use handle::StoreHandle;
+pub use keys::Space;
+pub use memory_engine::MemoryDisk;
+pub use open::{EngineKind, Opened, Store, StoreConfig};
+pub use receipt::{NotAReceipt, ReceiptId};
+pub use shared::{QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX};
+pub use signals::OutboxCounts;
+pub use tables::inbox::InboxRow;
+pub use tables::invites::{InviteRecord, TicketRefusal};
+pub use tables::outbox::{Accepted, Listing, NewMessage, OutboxRow, ReceiptRecord, ReceiptState};
+pub use tables::pairing::{PairInviter, PairJoiner};
+pub use tables::peers::{EpochVerdict, PeerError, PeerNumber, PeerRecord};
+pub use writer::{Writer, WriterEnd};

@@ -1,0 +1,180 @@
+//! Becoming peers: ticket, peer and grants in one step.
+//!
+//! Both sides end here, each with its own record. Pairing again with a known node adds to what was
+//! granted and never takes away: taking away is `revoke`'s.
+
+use packhorse_protocol::grant::Grants;
+use packhorse_protocol::handshake::Introduction;
+use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
+use packhorse_protocol::text;
+
+use crate::store::error::Refused;
+use crate::store::view::View;
+
+use super::peers::{self, PeerRecord};
+use super::{head, invites};
+
+/// What the inviter commits when a joiner has proven a ticket.
+#[derive(Clone, Debug)]
+pub struct PairJoiner {
+    /// The ticket it proved.
+    pub ticket_id: [u8; 16],
+    /// Who it is.
+    pub introduction: Introduction,
+    /// When it came, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
+/// What the joiner commits when the inviter has accepted it.
+#[derive(Clone, Debug)]
+pub struct PairInviter {
+    /// Who the inviter is.
+    pub introduction: Introduction,
+    /// What the operator calls it; else the name it announced.
+    pub name: Option<String>,
+    /// What it may do here.
+    pub grants: Grants,
+    /// What this node may do there.
+    pub granted: Grants,
+    /// Where the ticket said that it is.
+    pub hints: Vec<String>,
+}
+
+/// Spends a use of the ticket and makes the joiner a peer.
+pub(crate) fn pair_joiner(view: &mut View, pair: &PairJoiner) -> Result<PeerRecord, Refused> {
+    let who = &pair.introduction;
+    let invite = invites::spend(view, pair.ticket_id, who.id, pair.now_ms)?;
+    // A peer that announces no address is dialled by nobody: it dials.
+    let pairing = Pairing {
+        who,
+        name: None,
+        grants: &invite.grants,
+        granted: &Grants::none(),
+        addresses: &who.addresses,
+        now_ms: pair.now_ms,
+    };
+    pairing.commit(view)
+}
+
+/// Makes the inviter a peer.
+pub(crate) fn pair_inviter(view: &mut View, pair: &PairInviter) -> Result<PeerRecord, Refused> {
+    let who = &pair.introduction;
+    let mut addresses = who.addresses.clone();
+    // The hints led here once, so they are worth keeping behind what the inviter says itself.
+    for hint in &pair.hints {
+        if addresses.len() < ADDRESSES_MAX && !addresses.contains(hint) {
+            addresses.push(hint.clone());
+        }
+    }
+    let pairing = Pairing {
+        who,
+        name: pair.name.as_deref(),
+        grants: &pair.grants,
+        granted: &pair.granted,
+        addresses: &addresses,
+        now_ms: view.now_ms(),
+    };
+    pairing.commit(view)
+}
+
+/// What both sides have in common.
+struct Pairing<'a> {
+    who: &'a Introduction,
+    name: Option<&'a str>,
+    grants: &'a Grants,
+    granted: &'a Grants,
+    addresses: &'a [String],
+    now_ms: u64,
+}
+
+impl Pairing<'_> {
+    fn commit(&self, view: &mut View) -> Result<PeerRecord, Refused> {
+        match peers::by_id(view, &self.who.id)? {
+            Some(before) => self.pair_again(view, &before),
+            None => self.pair_first(view),
+        }
+    }
+
+    fn pair_first(&self, view: &mut View) -> Result<PeerRecord, Refused> {
+        let peer = PeerRecord {
+            number: head::next_peer(view)?,
+            id: self.who.id,
+            name: self.free_name(view)?,
+            addresses: self.addresses.to_vec(),
+            grants: self.grants.clone(),
+            granted: self.granted.clone(),
+            paired_ms: self.now_ms,
+            last_seen_ms: Some(self.now_ms),
+            highest: Some(self.who.epoch),
+            failures: 0,
+            last_error: None,
+        };
+        peers::add(view, &peer);
+        Ok(peer)
+    }
+
+    fn pair_again(&self, view: &mut View, before: &PeerRecord) -> Result<PeerRecord, Refused> {
+        let mut after = before.clone();
+        if let Some(name) = self.name {
+            name.clone_into(&mut after.name);
+        }
+        if !self.addresses.is_empty() {
+            after.addresses = self.addresses.to_vec();
+        }
+        add_grants(&mut after.grants, self.grants)?;
+        add_grants(&mut after.granted, self.granted)?;
+        after.last_seen_ms = Some(self.now_ms);
+        peers::put(view, before, &after)?;
+        Ok(after)
+    }
+
+    /// A name that was asked for is taken or refused; an announced one gets a suffix.
+    fn free_name(&self, view: &View) -> Result<String, Refused> {
+        if let Some(name) = self.name {
+            text::check_name(name).map_err(Refused::Text)?;
+            return match peers::by_name(view, name)? {
+                None => Ok(name.to_owned()),
+                Some(_) => Err(Refused::NameTaken(name.to_owned())),
+            };
+        }
+        text::check_name(&self.who.name).map_err(Refused::Text)?;
+        let mut name = self.who.name.clone();
+        let mut count = 1_u32;
+        while peers::by_name(view, &name)?.is_some() {
+            count += 1;
+            name = with_suffix(&self.who.name, count);
+        }
+        Ok(name)
+    }
+}
+
+/// `name-2`, shortened so that the whole stays a name.
+fn with_suffix(name: &str, count: u32) -> String {
+    let suffix = format!("-{count}");
+    let mut end = name.len().min(NAME_BYTES_MAX - suffix.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", name.get(..end).unwrap_or_default())
+}
+
+fn add_grants(held: &mut Grants, more: &Grants) -> Result<(), Refused> {
+    for grant in more {
+        held.insert(grant.clone()).map_err(Refused::Grants)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suffix_keeps_the_name_within_its_limit() {
+        assert_eq!(with_suffix("anna", 2), "anna-2");
+        let long = "ä".repeat(32);
+        let named = with_suffix(&long, 10);
+        assert!(named.len() <= NAME_BYTES_MAX);
+        assert!(named.ends_with("ä-10"));
+    }
+}

@@ -1,0 +1,296 @@
+//! The nodes that this node has paired with.
+//!
+//! A peer has a number here that is never reused: keys of other tables carry it instead of the id,
+//! and marks outlive the pairing under it. Names and ids are looked up by a keyed hash.
+//!
+//! ```text
+//! Peer       key  4 ‖ peer u32
+//!            value layout u8 = 1 ‖ id 32 ‖ name ‖ addresses ‖ grants ‖ granted ‖ paired ms u64
+//!                  ‖ last seen: 0 or 1 ‖ ms u64 ‖ highest epoch: 0 or 1 ‖ boot u32 ‖ nonce u64
+//!                  ‖ failures u32 ‖ last error: 0 or 1 ‖ class u16 ‖ text ‖ at ms u64
+//! PeerIndex  key  5 ‖ hash of ("peer id", id) or ("peer name", name) 16       value layout u8 = 1 ‖ peer u32
+//! text = length u32 ‖ bytes;  lists = count u32 ‖ texts;  grants are written as their text
+//! ```
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use packhorse_protocol::epoch::Epoch;
+use packhorse_protocol::grant::{Grant, Grants};
+use packhorse_protocol::node_id::NodeId;
+use packhorse_protocol::text;
+
+use crate::store::error::{ReadFault, Refused};
+use crate::store::keys::{Key, Table};
+use crate::store::layout::{Cursor, Malformed, Pen};
+use crate::store::view::{Source, View};
+
+use super::head::{decode_u32, encode_u32};
+use super::read;
+
+/// A peer's number in this store. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerNumber(pub u32);
+
+impl fmt::Display for PeerNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why the last attempt to reach a peer failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerError {
+    /// A number of the handshake's error classes.
+    pub class: u16,
+    /// What a person is told.
+    pub text: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// A node that this node has paired with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRecord {
+    /// Its number here.
+    pub number: PeerNumber,
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name here.
+    pub name: String,
+    /// Where it may be dialled.
+    pub addresses: Vec<String>,
+    /// What it may do here.
+    pub grants: Grants,
+    /// What this node may do there.
+    pub granted: Grants,
+    /// When it was paired with first.
+    pub paired_ms: u64,
+    /// When a session with it was alive last.
+    pub last_seen_ms: Option<u64>,
+    /// The epoch with the highest boot number that it has shown.
+    pub highest: Option<Epoch>,
+    /// Failed attempts to reach it. Only rises.
+    pub failures: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<PeerError>,
+}
+
+impl PeerRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut pen = Pen::new(1, 256);
+        pen.raw(self.id.as_bytes())
+            .text(&self.name)
+            .texts(&self.addresses);
+        put_grants(&mut pen, &self.grants);
+        put_grants(&mut pen, &self.granted);
+        pen.u64(self.paired_ms).maybe_u64(self.last_seen_ms);
+        match self.highest {
+            None => pen.u8(0),
+            Some(epoch) => pen.u8(1).u32(epoch.boot).u64(epoch.nonce),
+        };
+        pen.u32(self.failures);
+        match &self.last_error {
+            None => pen.u8(0),
+            Some(error) => pen
+                .u8(1)
+                .u16(error.class)
+                .text(&error.text)
+                .u64(error.at_ms),
+        };
+        pen.done()
+    }
+
+    pub(super) fn decode(number: PeerNumber, bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(1, bytes)?;
+        let record = Self {
+            number,
+            id: node_id(&mut cursor)?,
+            name: cursor.text()?,
+            addresses: cursor.texts()?,
+            grants: take_grants(&mut cursor)?,
+            granted: take_grants(&mut cursor)?,
+            paired_ms: cursor.u64()?,
+            last_seen_ms: cursor.maybe_u64()?,
+            highest: match cursor.u8()? {
+                0 => None,
+                1 => Some(Epoch {
+                    boot: cursor.u32()?,
+                    nonce: cursor.u64()?,
+                }),
+                _ => return Err(Malformed),
+            },
+            failures: cursor.u32()?,
+            last_error: match cursor.u8()? {
+                0 => None,
+                1 => Some(PeerError {
+                    class: cursor.u16()?,
+                    text: cursor.text()?,
+                    at_ms: cursor.u64()?,
+                }),
+                _ => return Err(Malformed),
+            },
+        };
+        cursor.end()?;
+        Ok(record)
+    }
+}
+
+pub(crate) fn node_id(cursor: &mut Cursor<'_>) -> Result<NodeId, Malformed> {
+    NodeId::from_bytes(cursor.array()?).map_err(|_| Malformed)
+}
+
+pub(crate) fn put_grants(pen: &mut Pen, grants: &Grants) {
+    let texts: Vec<String> = grants.iter().map(Grant::to_string).collect();
+    pen.texts(&texts);
+}
+
+pub(crate) fn take_grants(cursor: &mut Cursor<'_>) -> Result<Grants, Malformed> {
+    let mut grants = Grants::none();
+    for text in cursor.texts()? {
+        let grant = text.parse().map_err(|_| Malformed)?;
+        grants.insert(grant).map_err(|_| Malformed)?;
+    }
+    Ok(grants)
+}
+
+/// What an epoch that a peer shows says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochVerdict {
+    /// The first one seen, or one with a higher boot number than any before.
+    Newer,
+    /// The one seen last.
+    Same,
+    /// A boot number at or below the highest seen, with another nonce: the peer runs on a copy of
+    /// a store that has been used elsewhere or later.
+    Copy {
+        /// The highest that was seen.
+        highest: Epoch,
+    },
+}
+
+pub(crate) fn exists(source: &impl Source, peer: PeerNumber) -> Result<bool, ReadFault> {
+    Ok(source.get(&Key::peer(peer))?.is_some())
+}
+
+pub(crate) fn peer(
+    source: &impl Source,
+    number: PeerNumber,
+) -> Result<Option<PeerRecord>, ReadFault> {
+    read(source, &Key::peer(number), |bytes| {
+        PeerRecord::decode(number, bytes)
+    })
+}
+
+/// All peers by number. One that does not open is passed over.
+pub(crate) fn all(source: &impl Source) -> Result<Vec<PeerRecord>, ReadFault> {
+    let mut peers = Vec::new();
+    source.scan_prefix(&Key::table(Table::Peer), &mut |key, plain| {
+        if let Ok(Ok(peer)) = plain.map(|plain| PeerRecord::decode(key.peer_number(), &plain)) {
+            peers.push(peer);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(peers)
+}
+
+fn id_key(source: &impl Source, id: &NodeId) -> Key {
+    Key::peer_index(source.vault().index_hash(b"peer id", &[id.as_bytes()]))
+}
+
+fn name_key(source: &impl Source, name: &str) -> Key {
+    Key::peer_index(source.vault().index_hash(b"peer name", &[name.as_bytes()]))
+}
+
+pub(crate) fn by_id(source: &impl Source, id: &NodeId) -> Result<Option<PeerRecord>, ReadFault> {
+    by_key(source, &id_key(source, id))
+}
+
+pub(crate) fn by_name(source: &impl Source, name: &str) -> Result<Option<PeerRecord>, ReadFault> {
+    by_key(source, &name_key(source, name))
+}
+
+fn by_key(source: &impl Source, key: &Key) -> Result<Option<PeerRecord>, ReadFault> {
+    match read(source, key, decode_u32)? {
+        Some(number) => peer(source, PeerNumber(number)),
+        None => Ok(None),
+    }
+}
+
+/// A peer by what a person calls it: its name, its whole id, or the short form of its id.
+pub(crate) fn by_name_or_id(
+    source: &impl Source,
+    text: &str,
+) -> Result<Option<PeerRecord>, ReadFault> {
+    if let Some(peer) = by_name(source, text)? {
+        return Ok(Some(peer));
+    }
+    if let Ok(id) = text.parse::<NodeId>() {
+        return by_id(source, &id);
+    }
+    let mut short = all(source)?
+        .into_iter()
+        .filter(|peer| peer.id.short() == text);
+    // Two ids with one short form: neither is meant.
+    Ok(short.next().filter(|_| short.next().is_none()))
+}
+
+/// Writes a new peer and its index.
+pub(crate) fn add(view: &mut View, peer: &PeerRecord) {
+    view.put(id_key(view, &peer.id), encode_u32(peer.number.0));
+    view.put(name_key(view, &peer.name), encode_u32(peer.number.0));
+    view.put(Key::peer(peer.number), peer.encode());
+}
+
+/// Writes a peer back; a new name must be free.
+pub(crate) fn put(view: &mut View, before: &PeerRecord, after: &PeerRecord) -> Result<(), Refused> {
+    if before.name != after.name {
+        text::check_name(&after.name).map_err(Refused::Text)?;
+        if by_name(view, &after.name)?.is_some() {
+            return Err(Refused::NameTaken(after.name.clone()));
+        }
+        view.delete(name_key(view, &before.name));
+        view.put(name_key(view, &after.name), encode_u32(after.number.0));
+    }
+    if before != after {
+        view.put(Key::peer(after.number), after.encode());
+    }
+    Ok(())
+}
+
+/// Changes what a closure changes; number and id stay what they are.
+pub(crate) fn update(
+    view: &mut View,
+    number: PeerNumber,
+    change: impl FnOnce(&mut PeerRecord),
+) -> Result<PeerRecord, Refused> {
+    let before = peer(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
+    let mut after = before.clone();
+    change(&mut after);
+    after.number = before.number;
+    after.id = before.id;
+    put(view, &before, &after)?;
+    Ok(after)
+}
+
+/// Judges the epoch that a peer showed in an authenticated handshake, and remembers it when its
+/// boot number is the highest so far.
+pub(crate) fn judge_epoch(
+    view: &mut View,
+    number: PeerNumber,
+    shown: Epoch,
+) -> Result<EpochVerdict, Refused> {
+    let before = peer(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
+    match before.highest {
+        Some(highest) if highest == shown => Ok(EpochVerdict::Same),
+        Some(highest) if shown.boot <= highest.boot => Ok(EpochVerdict::Copy { highest }),
+        _ => {
+            let after = PeerRecord {
+                highest: Some(shown),
+                ..before.clone()
+            };
+            put(view, &before, &after)?;
+            Ok(EpochVerdict::Newer)
+        }
+    }
+}

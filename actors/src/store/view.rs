@@ -1,0 +1,433 @@
+//! What jobs read and write: the committed rows, and over them what earlier jobs of the batch wrote.
+//!
+//! A job sees its own writes and those of the jobs before it in the batch, and nothing that is not
+//! either committed or about to be committed with it. A job that refuses, or panics, leaves no
+//! trace. Values are kept here in plain and are sealed once, when the batch is closed, however
+//! often they were rewritten.
+//! Only the writer thread touches a view.
+//!
+//! Read [`View`] and [`Source`], which readers share with it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter::Peekable;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use packhorse_protocol::epoch::{Epoch, Lane};
+
+use super::engine::{Change, Snapshot, end_of};
+use super::error::{EngineError, ReadFault};
+use super::keys::{Key, Space, Table};
+use super::quarantine::Quarantine;
+use super::seal::{self, NotOpened, SEAL_BYTES, Vault};
+use super::tables::peers::PeerNumber;
+
+/// Records of the small keyspace that stay known in plain from one batch to the next.
+const SMALL_KEPT_MAX: usize = 4_096;
+
+/// Something that plain records can be read from.
+pub(crate) trait Source {
+    /// The plain record under a key.
+    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, ReadFault>;
+
+    /// Visits the plain records from `from` to `end`, in order, until told to stop. A record that
+    /// does not open is visited as such.
+    fn scan(&self, from: &Key, end: &[u8], visit: &mut Visit<'_>) -> Result<(), ReadFault>;
+
+    /// The vault, for keyed hashes.
+    fn vault(&self) -> &Vault;
+
+    /// Visits all records whose keys begin with `prefix`.
+    fn scan_prefix(&self, prefix: &Key, visit: &mut Visit<'_>) -> Result<(), ReadFault> {
+        self.scan(prefix, &end_of(prefix.as_bytes()), visit)
+    }
+}
+
+/// Called with each record of a scan.
+pub(crate) type Visit<'a> = dyn FnMut(Key, Result<Vec<u8>, NotOpened>) -> ControlFlow<()> + 'a;
+
+/// Whether values of this table lie on disk as they are.
+pub(crate) fn is_clear(key: &Key) -> bool {
+    const CLEAR: [u8; 4] = [
+        Table::Head as u8,
+        Table::Boot as u8,
+        Table::Quarantine as u8,
+        Table::InboxTopic as u8,
+    ];
+    CLEAR.contains(&key.as_bytes()[0])
+}
+
+/// Turns a value of the engine into a plain record.
+pub(crate) fn open(
+    vault: &Vault,
+    snapshot: &dyn Snapshot,
+    key: &Key,
+    value: &[u8],
+) -> Result<Result<Vec<u8>, NotOpened>, EngineError> {
+    if is_clear(key) {
+        return Ok(Ok(value.to_vec()));
+    }
+    seal::open_value(vault, key, value, |boot| {
+        snapshot.get(Space::Small, Key::boot(boot).as_bytes())
+    })
+}
+
+/// A record as the batch knows it.
+#[derive(Clone, Debug)]
+struct Slot {
+    /// `None`: there is none, or it is deleted.
+    plain: Option<Vec<u8>>,
+    /// Differs from what is committed.
+    dirty: bool,
+}
+
+/// What a committed batch means to those who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// How a line stands after a job.
+    Line {
+        peer: PeerNumber,
+        lane: Lane,
+        boot: u32,
+        waiting: u64,
+        oldest_born_ms: Option<u64>,
+        grown: u64,
+        settled: u64,
+    },
+    /// Messages arrived, the last of them under this number.
+    Arrived(u64),
+}
+
+/// The rows a job sees and changes.
+pub(crate) struct View {
+    vault: Arc<Vault>,
+    quarantine: Arc<Quarantine>,
+    epoch: Epoch,
+    now_ms: u64,
+    snapshot: Option<Box<dyn Snapshot>>,
+    small: RefCell<BTreeMap<Key, Slot>>,
+    rows: BTreeMap<Key, Slot>,
+    undo: Vec<(Key, Option<Slot>)>,
+    notes: Vec<Note>,
+    changes: usize,
+    changed_bytes: usize,
+    /// Notes, changes and bytes as the job found them.
+    before: (usize, usize, usize),
+}
+
+impl View {
+    pub(crate) fn new(vault: Arc<Vault>, quarantine: Arc<Quarantine>, epoch: Epoch) -> Self {
+        Self {
+            vault,
+            quarantine,
+            epoch,
+            now_ms: 0,
+            snapshot: None,
+            small: RefCell::default(),
+            rows: BTreeMap::new(),
+            undo: Vec::new(),
+            notes: Vec::new(),
+            changes: 0,
+            changed_bytes: 0,
+            before: (0, 0, 0),
+        }
+    }
+
+    /// Begins a batch over what is committed now.
+    pub(crate) fn begin_batch(&mut self, snapshot: Box<dyn Snapshot>) {
+        self.snapshot = Some(snapshot);
+        let small = self.small.get_mut();
+        if small.len() > SMALL_KEPT_MAX {
+            small.clear();
+        }
+    }
+
+    /// Begins a job: from here on everything can be taken back.
+    pub(crate) fn begin_job(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.undo.clear();
+        self.before = (self.notes.len(), self.changes, self.changed_bytes);
+    }
+
+    /// Takes back everything since the job began.
+    pub(crate) fn undo_job(&mut self) {
+        for (key, slot) in self.undo.drain(..).rev() {
+            let slots = slots(&mut self.rows, self.small.get_mut(), &key);
+            match slot {
+                Some(slot) => slots.insert(key, slot),
+                None => slots.remove(&key),
+            };
+        }
+        let (notes, changes, changed_bytes) = self.before;
+        self.notes.truncate(notes);
+        self.changes = changes;
+        self.changed_bytes = changed_bytes;
+    }
+
+    /// How many changes the batch has so far, counting each rewrite of one record.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// How many plain bytes the batch writes so far.
+    pub(crate) fn changed_bytes(&self) -> usize {
+        self.changed_bytes
+    }
+
+    /// Closes the batch: all changes, sealed, in the order of their keys.
+    pub(crate) fn close_batch(&mut self) -> Vec<Change> {
+        // Readers of the memory engine pay for a snapshot held across a commit.
+        self.snapshot = None;
+        let mut changes = Vec::with_capacity(self.rows.len() + 16);
+        for (key, slot) in self
+            .small
+            .get_mut()
+            .iter_mut()
+            .filter(|(_, slot)| slot.dirty)
+        {
+            slot.dirty = false;
+            let value = slot.plain.as_ref().map(|plain| {
+                let mut value = Vec::with_capacity(plain.len() + SEAL_BYTES);
+                put_value(&self.vault, key, plain, &mut value);
+                Bytes::from(value)
+            });
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            changes.push(Change {
+                space: Space::Small,
+                key,
+                value,
+            });
+        }
+        for space in [Space::Outbox, Space::Inbox] {
+            self.seal_rows(space, &mut changes);
+        }
+        // INVARIANT: between batches a view has no changes, or the next one would repeat them.
+        self.rows.clear();
+        self.changes = 0;
+        self.changed_bytes = 0;
+        changes
+    }
+
+    /// Rows of one keyspace share one allocation: they die together, when their write buffer does.
+    /// Rows of different keyspaces do not, because one small record would keep them all.
+    fn seal_rows(&self, space: Space, changes: &mut Vec<Change>) {
+        let rows = || self.rows.iter().filter(|(key, _)| key.space() == space);
+        let room = rows()
+            .map(|(key, slot)| {
+                key.as_bytes().len()
+                    + slot
+                        .plain
+                        .as_ref()
+                        .map_or(0, |plain| plain.len() + SEAL_BYTES)
+            })
+            .sum();
+        let mut arena = Vec::with_capacity(room);
+        let mut ends = Vec::new();
+        for (key, slot) in rows() {
+            arena.extend_from_slice(key.as_bytes());
+            let key_end = arena.len();
+            if let Some(plain) = &slot.plain {
+                put_value(&self.vault, key, plain, &mut arena);
+            }
+            ends.push((key_end, arena.len(), slot.plain.is_some()));
+        }
+        let arena = Bytes::from(arena);
+        let mut from = 0;
+        for (key_end, value_end, lives) in ends {
+            let value = lives.then(|| arena.slice(key_end..value_end));
+            changes.push(Change {
+                space,
+                key: arena.slice(from..key_end),
+                value,
+            });
+            from = value_end;
+        }
+    }
+
+    /// What to publish, now that the batch is durable.
+    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The time at which the job runs.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The store's own epoch.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Writes a record.
+    pub(crate) fn put(&mut self, key: Key, plain: Vec<u8>) {
+        self.changed_bytes += plain.len();
+        self.change(key, Some(plain));
+    }
+
+    /// Deletes a record.
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.change(key, None);
+    }
+
+    /// Tells watchers, once the batch is durable.
+    pub(crate) fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// The value of a row as it lies on disk, for the quarantine.
+    pub(crate) fn raw(&self, key: &Key) -> Result<Option<Bytes>, ReadFault> {
+        Ok(self.snapshot()?.get(key.space(), key.as_bytes())?)
+    }
+
+    fn change(&mut self, key: Key, plain: Option<Vec<u8>>) {
+        self.changes += 1;
+        let slots = slots(&mut self.rows, self.small.get_mut(), &key);
+        let before = slots.insert(key, Slot { plain, dirty: true });
+        self.undo.push((key, before));
+    }
+
+    /// What this batch wrote in a range of the small keyspace.
+    fn small_overlay(&self, from: &Key, end: &[u8]) -> Vec<(Key, Slot)> {
+        let small = self.small.borrow();
+        small
+            .range(bounds(from, end))
+            .filter(|(_, slot)| slot.dirty)
+            .map(|(key, slot)| (*key, slot.clone()))
+            .collect()
+    }
+
+    fn snapshot(&self) -> Result<&dyn Snapshot, EngineError> {
+        self.snapshot.as_deref().ok_or(EngineError::Gone)
+    }
+}
+
+fn slots<'a>(
+    rows: &'a mut BTreeMap<Key, Slot>,
+    small: &'a mut BTreeMap<Key, Slot>,
+    key: &Key,
+) -> &'a mut BTreeMap<Key, Slot> {
+    if key.space() == Space::Small {
+        small
+    } else {
+        rows
+    }
+}
+
+/// The end is a key like any other, or beyond all of them.
+fn bounds(from: &Key, end: &[u8]) -> (Bound<Key>, Bound<Key>) {
+    let end = Key::from_bytes(end).map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(*from), end)
+}
+
+fn put_value(vault: &Vault, key: &Key, plain: &[u8], out: &mut Vec<u8>) {
+    if is_clear(key) {
+        out.extend_from_slice(plain);
+    } else {
+        vault.seal(key, plain, out);
+    }
+}
+
+impl Source for View {
+    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, ReadFault> {
+        let is_small = key.space() == Space::Small;
+        if is_small {
+            if let Some(slot) = self.small.borrow().get(key) {
+                return Ok(slot.plain.clone());
+            }
+        } else if let Some(slot) = self.rows.get(key) {
+            return Ok(slot.plain.clone());
+        }
+        let snapshot = self.snapshot()?;
+        let plain = match snapshot.get(key.space(), key.as_bytes())? {
+            None => None,
+            Some(value) => match open(&self.vault, snapshot, key, &value)? {
+                Ok(plain) => Some(plain),
+                // Taking it for absent would decide the write on a falsehood.
+                Err(NotOpened) => {
+                    self.quarantine.note(key);
+                    return Err(ReadFault::Damaged {
+                        key: key.to_string(),
+                    });
+                }
+            },
+        };
+        if is_small {
+            self.small.borrow_mut().insert(
+                *key,
+                Slot {
+                    plain: plain.clone(),
+                    dirty: false,
+                },
+            );
+        }
+        Ok(plain)
+    }
+
+    fn scan(&self, from: &Key, end: &[u8], visit: &mut Visit<'_>) -> Result<(), ReadFault> {
+        let snapshot = self.snapshot()?;
+        let small;
+        let mut over: Peekable<Box<dyn Iterator<Item = (&Key, &Slot)>>> = if from.space()
+            == Space::Small
+        {
+            // Copied, so that a visitor may read from this view while it is visited.
+            small = self.small_overlay(from, end);
+            (Box::new(small.iter().map(|(key, slot)| (key, slot))) as Box<dyn Iterator<Item = _>>)
+                .peekable()
+        } else {
+            (Box::new(self.rows.range(bounds(from, end))) as Box<dyn Iterator<Item = _>>).peekable()
+        };
+        let mut under = snapshot.scan(from.space(), from.as_bytes(), end);
+        let mut next_under = under.next().transpose()?;
+        loop {
+            let overlaid = match (over.peek(), &next_under) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some((key, _)), Some((under_key, _))) => key.as_bytes() <= &under_key[..],
+            };
+            let flow = if overlaid {
+                let Some((key, slot)) = over.next() else {
+                    return Ok(());
+                };
+                if next_under
+                    .as_ref()
+                    .is_some_and(|(under_key, _)| key.as_bytes() == &under_key[..])
+                {
+                    next_under = under.next().transpose()?;
+                }
+                match &slot.plain {
+                    Some(plain) => visit(*key, Ok(plain.clone())),
+                    None => ControlFlow::Continue(()),
+                }
+            } else {
+                let Some((key, value)) = next_under.take() else {
+                    return Ok(());
+                };
+                next_under = under.next().transpose()?;
+                let Some(key) = Key::from_bytes(&key) else {
+                    continue;
+                };
+                visit(key, open(&self.vault, snapshot, &key, &value)?)
+            };
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.vault
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
+    }
+}

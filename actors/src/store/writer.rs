@@ -1,0 +1,281 @@
+//! The one thread that writes.
+//!
+//! It takes what waits in the queue, runs each job over the view, commits everything as one batch,
+//! and then answers every job: that is the group commit, and the only place that acknowledges.
+//! A job that panics fails alone, and the thread ends after the batch, so that a supervisor sees
+//! it; the queue stays where it is and the next writer goes on.
+//! It never waits to make a batch larger: while one batch is synced the next one gathers.
+//!
+//! Read [`run`].
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::error::{EngineError, StoreError};
+use super::keys::{Key, Meta};
+use super::shared::{Envelope, Job, Shared};
+use super::tables::head::encode_u64;
+use super::view::View;
+
+/// Changes after which a batch is closed: about 10 ms of work, so that no job waits for long.
+const BATCH_CHANGES_MAX: usize = 4_096;
+/// Plain bytes after which a batch is closed; half a write buffer.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How a writer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriterEnd {
+    /// It was asked to.
+    Stopped,
+    /// A job, or the writer itself, panicked. Start another one.
+    Panicked(String),
+    /// The engine takes no more writes. The store must be opened again.
+    Failed(EngineError),
+}
+
+/// The running writer. Dropping it asks the thread to stop.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    end: oneshot::Receiver<WriterEnd>,
+    ended: Option<WriterEnd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell_end, end) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("packhorse-store".into())
+            .spawn({
+                let (shared, stop) = (shared.clone(), stop.clone());
+                move || {
+                    let end = catch_unwind(AssertUnwindSafe(|| run(&shared, &stop)))
+                        .unwrap_or_else(|panic| WriterEnd::Panicked(panic_text(&*panic)));
+                    // Nobody waiting for the end is no error.
+                    let _ = tell_end.send(end);
+                }
+            })?;
+        Ok(Self {
+            shared,
+            stop,
+            end,
+            ended: None,
+            thread: Some(thread),
+        })
+    }
+
+    /// Asks the writer to run what waits in the queue now and then to end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        // A full queue needs no waking: the writer is about to look at it.
+        let _ = self.shared.jobs.try_send(Envelope::Wake);
+    }
+
+    /// Waits until the writer has ended, and says how. Cancel-safe; can be asked again.
+    pub async fn ended(&mut self) -> WriterEnd {
+        if let Some(end) = &self.ended {
+            return end.clone();
+        }
+        let end = (&mut self.end).await.unwrap_or(WriterEnd::Stopped);
+        self.ended = Some(end.clone());
+        // It has sent its end as its last act, so this is a matter of microseconds.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        end
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".into())
+}
+
+/// A job that was run and waits for its batch.
+struct Ran {
+    job: Box<dyn Job>,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Ran {
+    fn answer(self, outcome: Result<(), StoreError>) {
+        // Given back first: who has its answer finds the queue as empty as it is.
+        drop(self.bytes);
+        self.job.answer(outcome);
+    }
+}
+
+/// Runs batches until told to stop, until a job panics, or until the engine fails.
+fn run(shared: &Shared, stop: &AtomicBool) -> WriterEnd {
+    // Held to the end: there is one writer at a time, and the next one waits here.
+    let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut view = View::new(
+        shared.vault.clone(),
+        shared.quarantine.clone(),
+        shared.epoch,
+    );
+    if let Some(error) = shared.failed.get() {
+        return WriterEnd::Failed(error.clone());
+    }
+    let is_to_stop = || stop.load(Ordering::Acquire) || shared.closed.load(Ordering::Acquire);
+    let mut jobs_left = None;
+    loop {
+        if is_to_stop() {
+            // What came before the stop is still run; what comes after it waits for the next one.
+            let left = jobs_left.get_or_insert(queue.len());
+            if *left == 0 {
+                return WriterEnd::Stopped;
+            }
+        }
+        let first = match queue.try_recv() {
+            Ok(envelope) => envelope,
+            Err(TryRecvError::Disconnected) => return WriterEnd::Stopped,
+            Err(TryRecvError::Empty) if is_to_stop() => return WriterEnd::Stopped,
+            Err(TryRecvError::Empty) => match queue.blocking_recv() {
+                Some(envelope) => envelope,
+                None => return WriterEnd::Stopped,
+            },
+        };
+        let mut batch = Vec::new();
+        let gathered = gather(
+            shared,
+            &mut queue,
+            &mut view,
+            first,
+            &mut batch,
+            jobs_left.as_mut(),
+        );
+        let outcome = match gathered {
+            Ok(_) => commit(shared, &mut view),
+            Err(ref error) => Err(error.clone()),
+        };
+        match outcome {
+            Ok(()) => batch.into_iter().for_each(|ran: Ran| ran.answer(Ok(()))),
+            Err(error) => {
+                fail(shared, &mut queue, batch, &error);
+                return WriterEnd::Failed(error);
+            }
+        }
+        if let Ok(Some(panic)) = gathered {
+            return WriterEnd::Panicked(panic);
+        }
+    }
+}
+
+/// Runs jobs until the batch is full or the queue is empty. Returns the text of a panic, if a job
+/// ended in one: that job leaves no trace, and those before it are committed.
+fn gather(
+    shared: &Shared,
+    queue: &mut mpsc::Receiver<Envelope>,
+    view: &mut View,
+    first: Envelope,
+    batch: &mut Vec<Ran>,
+    mut jobs_left: Option<&mut usize>,
+) -> Result<Option<String>, EngineError> {
+    let engine = shared.engine().map_err(|_| EngineError::Gone)?;
+    let mut next = Some(first);
+    let mut is_begun = false;
+    while let Some(envelope) = next {
+        if let Some(left) = jobs_left.as_deref_mut() {
+            *left = left.saturating_sub(1);
+        }
+        if let Envelope::Job(mut job, bytes) = envelope {
+            if !is_begun {
+                let snapshot = engine.snapshot().inspect_err(|error| {
+                    tracing::error!(%error, "the store gives no snapshot");
+                });
+                match snapshot {
+                    Ok(snapshot) => view.begin_batch(snapshot),
+                    Err(error) => {
+                        batch.push(Ran { job, bytes });
+                        return Err(error);
+                    }
+                }
+                is_begun = true;
+            }
+            view.begin_job(shared.env.now_ms());
+            // The view is made whole by undo_job, whatever the job left behind in it.
+            match catch_unwind(AssertUnwindSafe(|| job.run(view))) {
+                Ok(true) => batch.push(Ran { job, bytes }),
+                Ok(false) => {
+                    view.undo_job();
+                    batch.push(Ran { job, bytes });
+                }
+                Err(panic) => {
+                    view.undo_job();
+                    job.answer(Err(StoreError::Unknown));
+                    return Ok(Some(panic_text(&*panic)));
+                }
+            }
+        }
+        let is_full =
+            view.changes() >= BATCH_CHANGES_MAX || view.changed_bytes() >= BATCH_BYTES_MAX;
+        let is_over = jobs_left.as_deref().is_some_and(|left| *left == 0);
+        next = if is_full || is_over {
+            None
+        } else {
+            queue.try_recv().ok()
+        };
+    }
+    Ok(None)
+}
+
+/// Makes the batch durable and visible, and then known to those who watch.
+fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
+    if view.changes() == 0 {
+        return Ok(());
+    }
+    let number = shared.committed.load(Ordering::Acquire) + 1;
+    view.put(Key::meta(Meta::Commit), encode_u64(number));
+    let changes = view.close_batch();
+    let engine = shared.engine().map_err(|_| EngineError::Gone)?;
+    // CRASH: inside, all of the batch is found at the next open or none of it; nobody was told.
+    engine.commit(number, changes)?;
+    shared.committed.store(number, Ordering::Release);
+    // ORDER: after the commit. CRASH: before this line the batch is there and nobody knows:
+    // callers repeat, and keys, marks and uses make that harmless.
+    shared.signals.publish(view.take_notes());
+    Ok(())
+}
+
+/// Answers everybody who waits, and makes sure that nobody waits from here on.
+fn fail(
+    shared: &Shared,
+    queue: &mut mpsc::Receiver<Envelope>,
+    batch: Vec<Ran>,
+    error: &EngineError,
+) {
+    tracing::error!(%error, "the store takes no more writes");
+    let _ = shared.failed.set(error.clone());
+    batch
+        .into_iter()
+        .for_each(|ran| ran.answer(Err(error.clone().into())));
+    answer_all(queue, &error.clone().into());
+}
+
+/// Closes the queue and gives every job in it the same answer. None of them was run.
+pub(crate) fn answer_all(queue: &mut mpsc::Receiver<Envelope>, error: &StoreError) {
+    queue.close();
+    while let Ok(envelope) = queue.try_recv() {
+        if let Envelope::Job(job, _) = envelope {
+            job.answer(Err(error.clone()));
+        }
+    }
+}
