@@ -1,0 +1,576 @@
+//! The session supervisor: one slot per peer.
+//!
+//! * owns: the slots, the dials and joins under way
+//! * listens to: the retry scheduler (dial), listeners (admit, adopt), its sessions' ends
+//! * tells: the retry scheduler who is up and who is over, the board what people see
+//! * dies when: never by a peer's doing; a session's failure ends that session only
+//! * comes back with: empty slots; peers redial, and newer sessions displace what was left
+//!
+//! A session is temporary: it is never restarted, the next one is a new dial.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use packhorse_protocol::{
+    error_class::ErrorClass,
+    handshake::{Introduction, SessionId},
+    node_id::NodeId,
+    stream::Side,
+    ticket::Ticket,
+};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    Wiring,
+    actor::{SessionActor, SessionMsg},
+    dial::{self, DialError},
+    driver::SessionExit,
+    handle::{Admission, SessionsMsg},
+    handshake::Accepted,
+    join::{Alive, JoinError, JoinOptions, Joined, Joining},
+    slots::{self, LiveFacts, Newcomer},
+};
+use crate::{
+    board::{LastError, PeerState},
+    link::QuicDialler,
+    retry::{RetryHandle, RetryMsg},
+    store::{PeerNumber, PeerRecord},
+    supervise::Life,
+};
+
+/// Dials under way at once.
+const DIALS_MAX: usize = 32;
+/// A displaced session is killed when it does not end within this time.
+const DISPLACE_WITHIN: Duration = Duration::from_secs(2);
+/// Draining sessions get the protocol's drain limit and a moment for the goodbye.
+const DRAIN_WITHIN: Duration = Duration::from_millis(4_000);
+
+/// The session supervisor actor.
+#[derive(Debug)]
+pub struct SessionSupervisor {
+    /// Shared by all sessions.
+    pub(crate) wiring: Wiring,
+    /// Outgoing links.
+    pub(crate) dialler: Arc<QuicDialler>,
+    /// Told who is up and who is over.
+    pub(crate) retry: RetryHandle,
+    /// Orders this boot's dials, across incarnations of this actor.
+    dials: Arc<AtomicU64>,
+    /// Which sessions live, for joins under way.
+    alive: Alive,
+    /// Dials at once: each costs an ML-KEM key, a name look-up and a link's windows.
+    turns: Arc<Semaphore>,
+}
+
+impl SessionSupervisor {
+    /// One incarnation; `dials` counts on across incarnations.
+    pub(crate) fn new(
+        wiring: Wiring,
+        dialler: Arc<QuicDialler>,
+        retry: RetryHandle,
+        dials: Arc<AtomicU64>,
+    ) -> Self {
+        let turns = Arc::new(Semaphore::new(DIALS_MAX));
+        Self {
+            wiring,
+            dialler,
+            retry,
+            dials,
+            alive: Alive::default(),
+            turns,
+        }
+    }
+}
+
+/// The slots, and the tasks that die with them.
+#[derive(Debug, Default)]
+pub struct SessionSupervisorState {
+    slots: BTreeMap<PeerNumber, Slot>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    live: Option<Live>,
+    /// Takes the place of `live` once that has ended.
+    next: Option<(PeerRecord, Accepted)>,
+    dial: Option<DialUnderWay>,
+    incarnations: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    actor: ActorRef<SessionMsg>,
+    incarnation: u64,
+    session: SessionId,
+    id: NodeId,
+    facts: LiveFacts,
+    since_ms: u64,
+    exit: Option<SessionExit>,
+}
+
+#[derive(Debug)]
+struct DialUnderWay {
+    number: u64,
+    past_hello: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Live {
+    fn facts(&self, now_ms: u64) -> LiveFacts {
+        LiveFacts {
+            age_ms: now_ms.saturating_sub(self.since_ms),
+            ..self.facts
+        }
+    }
+}
+
+impl SessionSupervisor {
+    fn dial(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        state: &mut SessionSupervisorState,
+        peer: PeerNumber,
+    ) {
+        let slot = state.slots.entry(peer).or_default();
+        if slot.live.is_some() || slot.dial.is_some() {
+            return;
+        }
+        self.wiring
+            .board
+            .update(peer, |line| line.state = PeerState::Dialling);
+        let number = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
+        let past_hello = Arc::new(AtomicBool::new(false));
+        let wiring = self.wiring.clone();
+        let dialler = Arc::clone(&self.dialler);
+        let myself = myself.clone();
+        let reached = Arc::clone(&past_hello);
+        let turns = Arc::clone(&self.turns);
+        let task = state.tasks.spawn(async move {
+            let Ok(_turn) = turns.acquire().await else {
+                return;
+            };
+            // A panic must end the dial like any other failure, or the peer is never dialled again.
+            let mut inner = JoinSet::new();
+            inner.spawn(
+                async move { dial::dial_peer(&wiring, &dialler, peer, number, &reached).await },
+            );
+            let result = match inner.join_next().await {
+                Some(Ok(result)) => result,
+                Some(Err(panic)) => Err(DialError::Panicked(panic.to_string())),
+                None => Err(DialError::Panicked("it did not run".to_owned())),
+            };
+            // Nobody hears it when the supervisor is gone; the link is dropped with the message.
+            let _ = myself.cast(SessionsMsg::Dialled {
+                peer,
+                dial: number,
+                result: Box::new(result),
+            });
+        });
+        slot.dial = Some(DialUnderWay {
+            number,
+            past_hello,
+            task,
+        });
+    }
+
+    async fn on_dialled(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        state: &mut SessionSupervisorState,
+        peer: PeerNumber,
+        dial: u64,
+        result: Result<(PeerRecord, Accepted), DialError>,
+    ) -> Result<(), ActorProcessingErr> {
+        let slot = state.slots.entry(peer).or_default();
+        if slot
+            .dial
+            .as_ref()
+            .is_none_or(|current| current.number != dial)
+        {
+            return Ok(());
+        }
+        slot.dial = None;
+        match result {
+            Ok((record, accepted)) => self.adopt(myself, state, record, accepted).await,
+            // A session that the peer dialled meanwhile is what counts.
+            Err(_) if slot.live.is_some() => Ok(()),
+            Err(error) => {
+                let class = error.class();
+                let retry_after_ms = error.retry_after_ms();
+                self.over(
+                    peer,
+                    &SessionExit::new(class, error.to_string()),
+                    retry_after_ms,
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        state: &mut SessionSupervisorState,
+        peer: PeerNumber,
+        introduction: &Introduction,
+        dial_counter: u64,
+        alive: Option<SessionId>,
+    ) -> Admission {
+        let now_ms = self.wiring.env.monotonic_ms();
+        let slot = state.slots.entry(peer).or_default();
+        let past_hello = slot
+            .dial
+            .as_ref()
+            .is_some_and(|dial| dial.past_hello.load(Ordering::Acquire));
+        let newcomer = Newcomer {
+            id: introduction.id,
+            epoch: introduction.epoch,
+            dial_counter,
+            knows_live: slot
+                .live
+                .as_ref()
+                .is_some_and(|live| Some(live.session) == alive),
+        };
+        let live = slot.live.as_ref().map(|live| live.facts(now_ms));
+        match slots::admit(self.wiring.me.identity.id(), newcomer, live, past_hello) {
+            Ok(()) => Admission::Granted,
+            Err(refusal) => Admission::Refused(refusal),
+        }
+    }
+
+    /// Gives the slot to an authenticated link; what lived there is displaced and awaited first.
+    async fn adopt(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        state: &mut SessionSupervisorState,
+        record: PeerRecord,
+        accepted: Accepted,
+    ) -> Result<(), ActorProcessingErr> {
+        let peer = record.number;
+        let slot = state.slots.entry(peer).or_default();
+        let newcomer = facts(&accepted);
+        let held = match (&slot.next, &slot.live) {
+            (Some((_, next)), _) => Some(facts(next)),
+            (None, live) => live.as_ref().map(|live| live.facts),
+        };
+        if held.is_some_and(|held| held.is_newer_than(newcomer)) {
+            // Leave was given before the newer one came.
+            accepted.link.close(ErrorClass::Displaced.to_u16());
+            return Ok(());
+        }
+        if let Some(dial) = slot.dial.take() {
+            dial.task.abort();
+        }
+        if let Some((_, never_lived)) = slot.next.take() {
+            never_lived.link.close(ErrorClass::Displaced.to_u16());
+        }
+        if let Some(live) = &slot.live {
+            let actor = live.actor.get_id();
+            let _ = live.actor.cast(SessionMsg::Displace);
+            myself.send_after(DISPLACE_WITHIN, move || SessionsMsg::Overdue {
+                peer,
+                actor,
+            });
+            slot.next = Some((record, accepted));
+            return Ok(());
+        }
+        self.begin(myself, slot, record, accepted).await
+    }
+
+    async fn begin(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        slot: &mut Slot,
+        record: PeerRecord,
+        accepted: Accepted,
+    ) -> Result<(), ActorProcessingErr> {
+        let peer = record.number;
+        let facts = facts(&accepted);
+        let session = accepted.session;
+        let info = accepted.link.info().clone();
+        let actor = SessionActor {
+            wiring: self.wiring.clone(),
+            peer,
+            supervisor: myself.clone(),
+        };
+        let (actor, _) = Actor::spawn_linked(None, actor, accepted, myself.get_cell()).await?;
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(record.id, session);
+        slot.incarnations += 1;
+        slot.live = Some(Live {
+            actor,
+            incarnation: slot.incarnations,
+            session,
+            id: record.id,
+            facts,
+            since_ms: self.wiring.env.monotonic_ms(),
+            exit: None,
+        });
+        tracing::info!(
+            target: "packhorse::session",
+            peer = record.name,
+            link = info.url(),
+            dialled = facts.side == Side::Dialler,
+            "connected"
+        );
+        let now_ms = self.wiring.env.now_ms();
+        self.wiring.board.update(peer, |line| {
+            line.state = PeerState::Connected;
+            line.link = Some(info.url());
+            line.key_exchange = Some(info.key_exchange);
+            line.round_trip_ms = None;
+            line.last_seen_ms = Some(now_ms);
+            line.last_error = None;
+        });
+        self.wiring.probe.tell(
+            &format!("session {}", peer.0),
+            slot.incarnations,
+            Life::Started,
+        );
+        self.retry.tell(RetryMsg::Connected(peer));
+        Ok(())
+    }
+
+    async fn on_exit(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        state: &mut SessionSupervisorState,
+        actor: ActorId,
+        crash: Option<String>,
+    ) -> Result<(), ActorProcessingErr> {
+        let found = state.slots.iter_mut().find(|(_, slot)| {
+            slot.live
+                .as_ref()
+                .is_some_and(|live| live.actor.get_id() == actor)
+        });
+        let Some((peer, slot)) = found else {
+            return Ok(());
+        };
+        let peer = *peer;
+        let Some(live) = slot.live.take() else {
+            return Ok(());
+        };
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&live.id);
+        let exit = live.exit.unwrap_or_else(|| {
+            let reason = crash.unwrap_or_else(|| "the session was killed".to_owned());
+            SessionExit::new(ErrorClass::Internal, reason)
+        });
+        let name = format!("session {}", peer.0);
+        self.wiring
+            .probe
+            .tell(&name, live.incarnation, Life::Exited(exit.reason.clone()));
+        tracing::debug!(target: "packhorse::session", session = ?live.session, "ended");
+        let now_ms = self.wiring.env.now_ms();
+        self.wiring.board.update(peer, |line| {
+            line.link = None;
+            line.key_exchange = None;
+            line.round_trip_ms = None;
+            line.last_seen_ms = Some(now_ms);
+        });
+        match slot.next.take() {
+            Some((record, accepted)) => self.begin(myself, slot, record, accepted).await,
+            None => {
+                self.over(peer, &exit, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn over(&self, peer: PeerNumber, exit: &SessionExit, retry_after_ms: Option<u64>) {
+        tracing::info!(target: "packhorse::session", peer = peer.0, class = ?exit.class, reason = exit.reason, "no session");
+        self.wiring.board.update(peer, |line| {
+            line.last_error = Some(LastError {
+                class: exit.class,
+                text: exit.reason.clone(),
+            });
+        });
+        self.retry.tell(RetryMsg::Over {
+            peer,
+            class: exit.class,
+            retry_after_ms,
+        });
+    }
+
+    fn join(
+        &self,
+        myself: &ActorRef<SessionsMsg>,
+        state: &mut SessionSupervisorState,
+        ticket: Ticket,
+        options: JoinOptions,
+        reply: RpcReplyPort<Result<Joined, JoinError>>,
+    ) {
+        let joining = Joining {
+            wiring: self.wiring.clone(),
+            dialler: Arc::clone(&self.dialler),
+            dials: Arc::clone(&self.dials),
+            alive: Arc::clone(&self.alive),
+            ticket,
+        };
+        let sessions = SessionsMsgSender(myself.clone());
+        let retry = self.retry.clone();
+        state.tasks.spawn(async move {
+            let joined = joining.run(options).await;
+            let answer = joined.map(|(joined, accepted)| {
+                let peer = joined.record.number;
+                sessions.adopt(joined.record.clone(), accepted);
+                retry.tell(RetryMsg::Added(peer));
+                joined
+            });
+            // The asker gave up waiting; the pairing stands, and the same ticket shows it.
+            let _ = reply.send(answer);
+        });
+    }
+}
+
+fn facts(accepted: &Accepted) -> LiveFacts {
+    LiveFacts {
+        side: accepted.side,
+        peer_epoch: accepted.peer.epoch,
+        dial_counter: accepted.dial_counter,
+        age_ms: 0,
+    }
+}
+
+/// The actor's own mailbox, for its tasks.
+struct SessionsMsgSender(ActorRef<SessionsMsg>);
+
+impl SessionsMsgSender {
+    fn adopt(&self, record: PeerRecord, accepted: Accepted) {
+        let accepted = Box::new(accepted);
+        let _ = self.0.cast(SessionsMsg::Adopt {
+            record: Box::new(record),
+            accepted,
+        });
+    }
+}
+
+impl Actor for SessionSupervisor {
+    type Msg = SessionsMsg;
+    type State = SessionSupervisorState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(SessionSupervisorState::default())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // Ended tasks leave nothing behind but their place in the set.
+        while state.tasks.try_join_next().is_some() {}
+        match message {
+            SessionsMsg::Dial(peer) => self.dial(&myself, state, peer),
+            SessionsMsg::Admit {
+                peer,
+                introduction,
+                dial_counter,
+                alive,
+                reply,
+            } => {
+                let _ = reply.send(self.admit(state, peer, &introduction, dial_counter, alive));
+            }
+            SessionsMsg::Adopt { record, accepted } => {
+                self.adopt(&myself, state, *record, *accepted).await?;
+            }
+            SessionsMsg::Join {
+                ticket,
+                options,
+                reply,
+            } => {
+                self.join(&myself, state, *ticket, options, reply);
+            }
+            SessionsMsg::Dialled { peer, dial, result } => {
+                self.on_dialled(&myself, state, peer, dial, *result).await?;
+            }
+            SessionsMsg::Ended { peer, actor, exit } => {
+                let live = state
+                    .slots
+                    .get_mut(&peer)
+                    .and_then(|slot| slot.live.as_mut());
+                if let Some(live) = live.filter(|live| live.actor.get_id() == actor) {
+                    // ORDER: the exit is noted before the stop, because ractor hands a
+                    // supervisor its children's ends before its messages.
+                    live.actor.stop(Some(exit.reason.clone()));
+                    live.exit = Some(exit);
+                }
+            }
+            SessionsMsg::Overdue { peer, actor } => {
+                let live = state.slots.get(&peer).and_then(|slot| slot.live.as_ref());
+                if let Some(live) = live.filter(|live| live.actor.get_id() == actor) {
+                    live.actor.kill();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                self.on_exit(&myself, state, cell.get_id(), Some(error.to_string()))
+                    .await
+            }
+            SupervisionEvent::ActorTerminated(cell, rest, _) => {
+                // The stopped actor's state holds its driver, and so its link: it goes first.
+                drop(rest);
+                self.on_exit(&myself, state, cell.get_id(), None).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Only an orderly stop comes here; after a crash the peers see their links close.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.tasks.abort_all();
+        let live: Vec<_> = state
+            .slots
+            .values()
+            .filter_map(|slot| slot.live.as_ref())
+            .collect();
+        for session in &live {
+            let _ = session.actor.cast(SessionMsg::Drain);
+        }
+        let drained = async {
+            for session in &live {
+                let _ = session.actor.wait(None).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
+            for session in &live {
+                session.actor.kill();
+            }
+        }
+        Ok(())
+    }
+}
