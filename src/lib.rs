@@ -1,1 +1,64 @@
-//! Packhorse.
+//! Packhorse carries messages between machines that are not always reachable, and never drops its load.
+//!
+//! This crate is the product: [`Node`] for embedding, the [settings] file,
+//! the local [API](api) and the [exit codes](exit) that the command line ends with.
+//! It holds no policy of its own, and it never installs anything global:
+//! no runtime, no log subscriber, no crypto provider. Two nodes live well in one process.
+//!
+//! Read [`node`] first; [`message`], [`receipt`] and [`status`] are the values that go in and out.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use packhorse::{Node, Outgoing};
+//!
+//! let node = Node::builder("/var/lib/example").name("left").start().await?;
+//! let receipt = node.send("right", Outgoing::new("orders", "two bales of hay")).await?;
+//! println!("{} is {}", receipt.id, receipt.state);
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod api;
+pub mod class;
+pub mod error;
+pub mod exit;
+pub mod identity;
+pub mod listing;
+pub mod message;
+pub mod node;
+pub mod peer;
+pub mod receipt;
+pub mod receipt_id;
+pub mod settings;
+pub mod start;
+pub mod status;
+#[cfg(test)]
+mod testing;
+mod text;
+pub mod time;
+mod translate;
+
+pub use crate::error::{ErrorKind, NodeError};
+pub use crate::exit::Exit;
+pub use crate::listing::{ListedMessage, Listing, Payload};
+pub use crate::message::{Outgoing, Received};
+pub use crate::node::{Ended, Node};
+pub use crate::peer::{Invite, Join, Joined, PeerInfo};
+pub use crate::receipt::{Durability, Receipt, ReceiptState};
+pub use crate::receipt_id::ReceiptId;
+pub use crate::start::{NodeBuilder, StartError};
+pub use crate::status::{PeerFault, PeerState, PeerStatus, Status};
+pub use packhorse_protocol::epoch::Epoch;
+pub use packhorse_protocol::grant::Grant;
+pub use packhorse_protocol::identity::IdentityKey;
+pub use packhorse_protocol::message::DeliveryClass;
+pub use packhorse_protocol::node_id::NodeId;
+pub use packhorse_protocol::ticket::Ticket;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The newest protocol version that this build speaks.
+pub const PROTOCOL_VERSION: u16 = packhorse_protocol::limits::VERSION_HIGHEST;
+/// The format of the stores that this build writes.
+pub const STORE_FORMAT: u32 = 1;

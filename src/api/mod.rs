@@ -1,0 +1,20 @@
+//! The local API: HTTP on a Unix socket in the data folder, and the client that speaks to it.
+//!
+//! Whoever may open the socket may do everything, so its mode is 0600 and nothing else is checked.
+//! The API has no policy: every route is one call of [`Node`](crate::Node) with bounds around it.
+//!
+//! Read [`documents`] for what travels, `routes` for what is answered,
+//! [`server`] for how connections live, and [`client`] for the other end.
+
+pub mod client;
+pub mod documents;
+pub mod error;
+pub(crate) mod routes;
+pub mod server;
+pub mod socket;
+
+pub use client::{Client, ClientError};
+pub use documents::Document;
+pub use error::ApiError;
+pub use server::{BindError, Server, ServerHandle};
+pub use socket::{SocketPath, SocketPathError};

@@ -1,0 +1,438 @@
+//! The settings file: `settings.toml` in the data folder, every key optional.
+//!
+//! It is read once at start; nothing writes it, and a flag on the command line beats it.
+//! What is not understood is refused with file, line and column rather than skipped:
+//! a misspelt key must not silently leave a node with a default.
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use packhorse_protocol::limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, NAME_BYTES_MAX};
+use packhorse_protocol::message::DeliveryClass;
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use crate::class;
+
+/// The file's name in the data folder.
+pub const SETTINGS_FILE: &str = "settings.toml";
+
+/// Largest settings file that is read: every key at its longest fits many times.
+pub const SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Most addresses a node listens on.
+pub const LISTEN_MAX: usize = 8;
+
+/// What the settings file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The name that the node announces.
+    #[serde(deserialize_with = "some_parsed::<NodeName, _>")]
+    pub name: Option<NodeName>,
+    /// Where it listens; nowhere unless told to.
+    #[serde(deserialize_with = "listen")]
+    pub listen: Vec<SocketAddr>,
+    /// What others should dial.
+    #[serde(deserialize_with = "advertise")]
+    pub advertise: Vec<Advertised>,
+    /// The class of messages whose sender names none.
+    #[serde(deserialize_with = "class::option::deserialize")]
+    pub default_class: Option<DeliveryClass>,
+    /// What is logged, in the words of `RUST_LOG`, which beats it.
+    pub log: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings of a data folder; a missing file means no settings.
+    pub fn load(data_dir: &Path) -> Result<Settings, SettingsError> {
+        let path = data_dir.join(SETTINGS_FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => Settings::parse(&path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
+            Err(source) => Err(SettingsError::Unreadable { path, source }),
+        }
+    }
+
+    /// Reads settings from the bytes of a file; the path only serves the errors.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Settings, SettingsError> {
+        if bytes.len() > SETTINGS_BYTES_MAX {
+            return Err(SettingsError::TooLarge {
+                path: path.to_owned(),
+                bytes: bytes.len(),
+            });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let (line, column) = place(bytes, error.valid_up_to());
+            let text = "the file is not UTF-8".to_owned();
+            SettingsError::Malformed {
+                path: path.to_owned(),
+                line,
+                column,
+                text,
+            }
+        })?;
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span: Range<usize>| span.start);
+            let (line, column) = place(bytes, start);
+            // The parser may explain over several lines; a message is one.
+            let text = error.message().lines().collect::<Vec<_>>().join(", ");
+            SettingsError::Malformed {
+                path: path.to_owned(),
+                line,
+                column,
+                text,
+            }
+        })
+    }
+}
+
+/// Why settings were not taken. All of these end a command with exit 2.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The file is there but cannot be read: look at its mode and owner.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The settings file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Over [`SETTINGS_BYTES_MAX`].
+    #[error("{} has {bytes} bytes, the limit is {SETTINGS_BYTES_MAX}", path.display())]
+    TooLarge {
+        /// The settings file.
+        path: PathBuf,
+        /// Its size.
+        bytes: usize,
+    },
+    /// An unknown key, a wrong type or a wrong value.
+    #[error("{}:{line}:{column}: {text}", path.display())]
+    Malformed {
+        /// The settings file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What is wrong there.
+        text: String,
+    },
+}
+
+/// The name of a node: short, printable, without spaces at its ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for NodeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Why a text cannot be a node's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeNameError {
+    /// Nothing there.
+    #[error("a node's name must not be empty")]
+    Empty,
+    /// Over the protocol's limit.
+    #[error("the name has {bytes} bytes, the limit is {NAME_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Control characters or spaces, which would break tables and logs.
+    #[error("the name {text:?} holds a space or control character")]
+    Unprintable {
+        /// What was given.
+        text: String,
+    },
+}
+
+impl FromStr for NodeName {
+    type Err = NodeNameError;
+
+    fn from_str(text: &str) -> Result<NodeName, NodeNameError> {
+        if text.is_empty() {
+            return Err(NodeNameError::Empty);
+        }
+        if text.len() > NAME_BYTES_MAX {
+            return Err(NodeNameError::TooLong { bytes: text.len() });
+        }
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(NodeNameError::Unprintable {
+                text: text.to_owned(),
+            });
+        }
+        Ok(NodeName(text.to_owned()))
+    }
+}
+
+/// What others should dial: `HOST:PORT`, the host a name or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised(String);
+
+impl Advertised {
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for Advertised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A text that cannot be dialled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` cannot be advertised: write HOST:PORT, at most {ADDRESS_BYTES_MAX} bytes")]
+pub struct AdvertisedError {
+    text: String,
+}
+
+impl FromStr for Advertised {
+    type Err = AdvertisedError;
+
+    fn from_str(text: &str) -> Result<Advertised, AdvertisedError> {
+        let usable = text.rsplit_once(':').is_some_and(|(host, port)| {
+            // An IPv6 host stands in brackets; otherwise its last group would pass for the port.
+            let host_ok = match host
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+            {
+                Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => {
+                    !host.is_empty()
+                        && host
+                            .chars()
+                            .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+                }
+            };
+            host_ok && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if usable && text.len() <= ADDRESS_BYTES_MAX {
+            Ok(Advertised(text.to_owned()))
+        } else {
+            Err(AdvertisedError {
+                text: text.to_owned(),
+            })
+        }
+    }
+}
+
+/// Reads an address to listen on; the error shows how one looks.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is no address to listen on: write 0.0.0.0:7433 or [::]:7433")
+    })
+}
+
+fn some_parsed<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr,
+    T::Err: Display,
+    D: Deserializer<'de>,
+{
+    String::deserialize(deserializer)?
+        .parse()
+        .map(Some)
+        .map_err(D::Error::custom)
+}
+
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    check_count::<D>("listen", texts.len(), LISTEN_MAX)?;
+    texts
+        .iter()
+        .map(|text| parse_listen(text).map_err(D::Error::custom))
+        .collect()
+}
+
+fn advertise<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Advertised>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    check_count::<D>("advertise", texts.len(), ADDRESSES_MAX)?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(D::Error::custom))
+        .collect()
+}
+
+fn check_count<'de, D: Deserializer<'de>>(
+    key: &str,
+    count: usize,
+    count_max: usize,
+) -> Result<(), D::Error> {
+    if count > count_max {
+        return Err(D::Error::custom(format!(
+            "`{key}` names {count} addresses, the limit is {count_max}"
+        )));
+    }
+    Ok(())
+}
+
+/// Line and column, from 1, of a byte offset.
+fn place(bytes: &[u8], offset: usize) -> (usize, usize) {
+    let before = bytes.get(..offset).unwrap_or(bytes);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line_start = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let in_line = before.get(line_start..).unwrap_or_default();
+    (line, String::from_utf8_lossy(in_line).chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<Settings, &str>) {
+        let found = Settings::parse(Path::new("d/settings.toml"), text.as_bytes())
+            .map_err(|error| error.to_string());
+        assert_eq!(found, expected.map_err(ToOwned::to_owned), "{text}");
+    }
+
+    #[test]
+    fn an_empty_file_means_no_settings() {
+        check("", Ok(Settings::default()));
+        check("# nothing yet\n", Ok(Settings::default()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        check(
+            r#"
+name = "left"
+listen = ["127.0.0.1:7433", "[::]:7433"]
+advertise = ["left.example:7433", "[::1]:7433"]
+default_class = "moderate"
+log = "packhorse=debug"
+"#,
+            Ok(Settings {
+                name: Some(NodeName("left".into())),
+                listen: vec![
+                    "127.0.0.1:7433".parse().expect("an address"),
+                    "[::]:7433".parse().expect("an address"),
+                ],
+                advertise: vec![
+                    Advertised("left.example:7433".into()),
+                    Advertised("[::1]:7433".into()),
+                ],
+                default_class: Some(DeliveryClass::Moderate),
+                log: Some("packhorse=debug".into()),
+            }),
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_where_it_stands() {
+        check(
+            "name = \"left\"\nlisen = []\n",
+            Err(
+                "d/settings.toml:2:1: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `default_class`, `log`",
+            ),
+        );
+        check(
+            "[names]\nleft = 1\n",
+            Err(
+                "d/settings.toml:1:2: unknown field `names`, expected one of `name`, `listen`, `advertise`, `default_class`, `log`",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_or_value_is_refused_where_it_stands() {
+        check(
+            "listen = \"127.0.0.1:7433\"\n",
+            Err(
+                "d/settings.toml:1:10: invalid type: string \"127.0.0.1:7433\", expected a sequence",
+            ),
+        );
+        check(
+            "name = \"a\"\ndefault_class = \"urgent\"\n",
+            Err(
+                "d/settings.toml:2:17: no delivery class `urgent`: critical, moderate or ephemeral",
+            ),
+        );
+        check(
+            "listen = [\"here\"]\n",
+            Err(
+                "d/settings.toml:1:10: `here` is no address to listen on: write 0.0.0.0:7433 or [::]:7433",
+            ),
+        );
+        check(
+            "name = \"\"\n",
+            Err("d/settings.toml:1:8: a node's name must not be empty"),
+        );
+    }
+
+    #[test]
+    fn a_name_at_the_limit_is_taken_and_one_over_it_is_not() {
+        assert!("n".repeat(NAME_BYTES_MAX).parse::<NodeName>().is_ok());
+        assert_eq!(
+            "n".repeat(NAME_BYTES_MAX + 1).parse::<NodeName>(),
+            Err(NodeNameError::TooLong {
+                bytes: NAME_BYTES_MAX + 1
+            })
+        );
+        assert!("two words".parse::<NodeName>().is_err());
+        assert!("bell\u{7}".parse::<NodeName>().is_err());
+    }
+
+    #[test]
+    fn only_what_can_be_dialled_is_advertised() {
+        for usable in [
+            "host:1",
+            "10.0.0.1:65535",
+            "[fe80::1]:7433",
+            "a-b.example_c:7433",
+        ] {
+            assert!(usable.parse::<Advertised>().is_ok(), "{usable}");
+        }
+        for unusable in [
+            "host",
+            ":7433",
+            "host:0",
+            "host:65536",
+            "::1:7433",
+            "a b:1",
+            "h/x:1",
+            "",
+        ] {
+            assert!(unusable.parse::<Advertised>().is_err(), "{unusable}");
+        }
+    }
+
+    #[test]
+    fn a_file_over_the_limit_and_one_that_is_no_text_are_refused() {
+        let path = Path::new("d/settings.toml");
+        let large = vec![b'#'; SETTINGS_BYTES_MAX + 1];
+        assert!(matches!(
+            Settings::parse(path, &large),
+            Err(SettingsError::TooLarge { .. })
+        ));
+        let error = Settings::parse(path, b"\n\nx\xff").expect_err("not UTF-8");
+        assert_eq!(
+            error.to_string(),
+            "d/settings.toml:3:2: the file is not UTF-8"
+        );
+    }
+}
