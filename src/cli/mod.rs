@@ -1,0 +1,268 @@
+//! The command line: what may be typed, and which file carries it out.
+//!
+//! Data goes to stdout and everything else to stderr; `--json` gives one document.
+//! No command has a policy of its own: the daemon decides, the command asks and shows.
+//!
+//! Read [`Command`] for the words, then [`run`]; each command is one file below.
+
+mod completions;
+mod display;
+mod failure;
+mod folder;
+mod id;
+mod invite;
+mod join;
+mod lines;
+mod listing;
+mod peers;
+mod receive;
+mod send;
+mod status;
+mod table;
+mod up;
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Parser, Subcommand};
+use packhorse::api::documents::LISTING_COUNT_DEFAULT;
+use packhorse::{Exit, PROTOCOL_VERSION, STORE_FORMAT, VERSION};
+
+pub(crate) use display::{Screen, grouped};
+pub(crate) use failure::Failure;
+pub(crate) use table::Table;
+
+use crate::demo;
+
+static VERSION_TEXT: LazyLock<String> = LazyLock::new(|| {
+    format!("{VERSION}\nprotocol {PROTOCOL_VERSION}\nstore format {STORE_FORMAT}")
+});
+
+const EXAMPLES: &str = "\
+Examples:
+  packhorse demo                                        see three nodes survive being killed
+  packhorse up --listen 0.0.0.0:7433 --name left        run a node in the foreground
+  packhorse invite --grant 'message.send:*'             print a ticket for one other node
+  packhorse join TICKET --grant 'message.send:*'        pair with the node that made it
+  packhorse send left orders 'two bales of hay'         send; it arrives when left can be reached
+  packhorse receive orders --count 10                   print what arrived
+
+Exit codes:
+  0 done  1 failure  2 usage  3 accepted but not there yet  4 not found  5 refused
+  6 daemon not reachable  7 store locked or damaged  8 wrong key  9 storage full
+  10 internal failure  124 timed out  130 interrupted";
+
+/// Carries messages between machines that are not always reachable, and never drops its load
+#[derive(Debug, Parser)]
+#[command(name = "packhorse", version = VERSION_TEXT.as_str(), after_help = EXAMPLES)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The folder that holds identity, store, settings and socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PACKHORSE_DATA_DIR",
+        hide_env_values = true
+    )]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON document with a `schema` field
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make folder and identity, and print the node id
+    Init,
+    /// Print the node id
+    Id,
+    /// Run the node in the foreground; the first start makes everything it needs
+    Up(up::UpArgs),
+    /// Print a ticket with which another node may pair with this one
+    Invite(invite::InviteArgs),
+    /// Pair with the node that made a ticket
+    Join(join::JoinArgs),
+    /// Show the nodes that this one is paired with
+    Peers {
+        #[command(subcommand)]
+        command: Option<PeersCommand>,
+    },
+    /// Send a message, or one per line, to a peer
+    Send(send::SendArgs),
+    /// Show messages that wait for their recipients
+    Outbox {
+        #[command(flatten)]
+        list: ListArgs,
+        #[command(subcommand)]
+        command: Option<ListCommand>,
+    },
+    /// Show messages that wait to be handled here
+    Inbox {
+        #[command(flatten)]
+        list: ListArgs,
+        #[command(subcommand)]
+        command: Option<ListCommand>,
+    },
+    /// Print waiting messages of a topic, one a line, and acknowledge each
+    Receive(receive::ReceiveArgs),
+    /// Show the node and what it is waiting for, peer by peer
+    Status,
+    /// Run three real nodes, kill them, and count what was lost
+    Demo(demo::DemoArgs),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum PeersCommand {
+    /// Show every peer
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum ListCommand {
+    /// Show the oldest messages
+    List(ListArgs),
+}
+
+/// How much of a box to show.
+#[derive(Clone, Debug, clap::Args)]
+struct ListArgs {
+    /// Most messages to show
+    #[arg(long, value_name = "N", default_value_t = LISTING_COUNT_DEFAULT)]
+    limit: usize,
+}
+
+impl Cli {
+    /// Whether the command runs a node or children of its own.
+    pub(crate) fn is_long_running(&self) -> bool {
+        matches!(self.command, Command::Up(_) | Command::Demo(_))
+    }
+}
+
+/// Carries out a command; errors are shown here, so that the caller only ends.
+pub(crate) async fn run(cli: Cli) -> Exit {
+    let screen = Screen::new(cli.json);
+    let outcome = dispatch(cli, &screen).await;
+    outcome.unwrap_or_else(|failure| {
+        failure.show();
+        failure.exit()
+    })
+}
+
+async fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
+    // These need no data folder, and must work where none can be found.
+    match cli.command {
+        Command::Completions(args) => return completions::run(&args, screen),
+        Command::Demo(args) => return Box::pin(demo::run(&args, screen)).await,
+        _ => {}
+    }
+    let folder = folder::DataFolder::choose(cli.data_dir)?;
+    match cli.command {
+        Command::Init => id::init(&folder, screen),
+        Command::Id => id::show(&folder, screen),
+        // These handle interruption themselves: something of theirs is to be ended in order.
+        Command::Up(args) => Box::pin(up::run(&folder, args, screen)).await,
+        Command::Send(args) => send::run(&folder, args, screen).await,
+        Command::Receive(args) => receive::run(&folder, args, screen).await,
+        command => {
+            tokio::select! {
+                outcome = ask(command, &folder, screen) => outcome,
+                Ok(()) = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        }
+    }
+}
+
+/// The commands that are one question to the daemon.
+async fn ask(
+    command: Command,
+    folder: &folder::DataFolder,
+    screen: &Screen,
+) -> Result<Exit, Failure> {
+    match command {
+        Command::Invite(args) => invite::run(folder, args, screen).await,
+        Command::Join(args) => join::run(folder, args, screen).await,
+        Command::Peers {
+            command: None | Some(PeersCommand::List),
+        } => peers::list(folder, screen).await,
+        Command::Outbox { list, command } => {
+            listing::outbox(folder, &chosen(list, command), screen).await
+        }
+        Command::Inbox { list, command } => {
+            listing::inbox(folder, &chosen(list, command), screen).await
+        }
+        Command::Status => status::run(folder, screen).await,
+        // Carried out before; listed so that a new command cannot be forgotten here.
+        Command::Init
+        | Command::Id
+        | Command::Up(_)
+        | Command::Send(_)
+        | Command::Receive(_)
+        | Command::Demo(_)
+        | Command::Completions(_) => Ok(Exit::Done),
+    }
+}
+
+fn chosen(list: ListArgs, command: Option<ListCommand>) -> ListArgs {
+    match command {
+        Some(ListCommand::List(args)) => args,
+        None => list,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_guide_are_understood() {
+        for line in [
+            "packhorse --data-dir d up --listen 127.0.0.1:0 --name n --json",
+            "packhorse invite --grant message.send:* --expires 10m --uses 1",
+            "packhorse peers",
+            "packhorse peers list --json",
+            "packhorse send p t hello --json --wait stored --timeout 30s",
+            "packhorse send p t @file --id k --class moderate",
+            "packhorse send p t -",
+            "packhorse send p --lines t --id run",
+            "packhorse outbox list --json --limit 100",
+            "packhorse inbox --limit 5",
+            "packhorse receive t --count 3",
+            "packhorse status --json",
+            "packhorse completions bash",
+            "packhorse demo",
+        ] {
+            let words = line.split(' ');
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "packhorse send p t hello --lines t",
+            "packhorse send p t hello --wait never",
+            "packhorse send p t hello --timeout 0s",
+            "packhorse send p t",
+            "packhorse send p",
+            "packhorse send p --lines t --wait stored",
+            "packhorse invite --uses 0",
+            "packhorse up --listen nowhere",
+            "packhorse receive t --count 0",
+        ] {
+            let words = line.split(' ');
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `status`: the node on two lines, then for every peer what it is waiting for.
+
+use std::time::Duration;
+
+use packhorse::api::documents::schema;
+use packhorse::time::{WallTime, short_duration};
+use packhorse::{Exit, PeerStatus, Status};
+
+use crate::cli::display::{grouped, printable};
+use crate::cli::folder::DataFolder;
+use crate::cli::table::Table;
+use crate::cli::{Failure, Screen};
+
+pub(crate) async fn run(folder: &DataFolder, screen: &Screen) -> Result<Exit, Failure> {
+    let status = folder
+        .client()?
+        .status()
+        .await
+        .map_err(|error| folder.failure(error))?;
+    if screen.is_json() {
+        screen.document(schema::STATUS, &status)?;
+        return Ok(Exit::Done);
+    }
+    screen.data(&render(&status, WallTime::now().0))?;
+    if status.peers.is_empty() {
+        screen.next(&folder.command("invite --grant 'message.send:*'"));
+    }
+    Ok(Exit::Done)
+}
+
+fn render(status: &Status, now_ms: u64) -> String {
+    let uptime = short_duration(Duration::from_millis(status.uptime_ms));
+    let mut text = format!(
+        "{}  {}\npackhorse {}, up {uptime}\n",
+        printable(&status.name),
+        status.node,
+        printable(&status.version),
+    );
+    if status.peers.is_empty() {
+        text.push_str("no peers\n");
+        return text;
+    }
+    let mut table = Table::new(&[
+        "PEER",
+        "NODE",
+        "STATE",
+        "LINK",
+        ">ROUND TRIP",
+        ">OUTBOX",
+        ">OLDEST",
+        ">LAST SEEN",
+        ">NEXT ATTEMPT",
+    ]);
+    for peer in &status.peers {
+        table.row(cells(peer, now_ms));
+    }
+    text.push('\n');
+    text.push_str(&table.render());
+    for peer in &status.peers {
+        if let Some(fault) = &peer.last_error {
+            text.push_str(&format!(
+                "{}: {}: {}\n",
+                printable(&peer.name),
+                printable(&fault.class),
+                printable(&fault.text)
+            ));
+        }
+    }
+    text
+}
+
+fn cells(peer: &PeerStatus, now_ms: u64) -> Vec<String> {
+    let link = [&peer.link, &peer.key_exchange].into_iter().flatten();
+    let link: Vec<String> = link.map(|word| printable(word).into_owned()).collect();
+    let since = |time: WallTime| match now_ms.checked_sub(time.0) {
+        Some(0..1_000) | None => "now".to_owned(),
+        Some(ms) => format!("{} ago", short_duration(Duration::from_millis(ms))),
+    };
+    let until = |time: WallTime| match time.0.checked_sub(now_ms) {
+        Some(0) | None => "now".to_owned(),
+        Some(ms) => format!("in {}", short_duration(Duration::from_millis(ms))),
+    };
+    vec![
+        printable(&peer.name).into_owned(),
+        peer.id.short(),
+        peer.state.to_string(),
+        link.join(" "),
+        peer.round_trip_ms
+            .map(|ms| format!("{ms:.1} ms"))
+            .unwrap_or_default(),
+        grouped(peer.outbox),
+        peer.oldest_waiting_ms
+            .map(|ms| short_duration(Duration::from_millis(ms)))
+            .unwrap_or_default(),
+        peer.last_seen.map(since).unwrap_or_default(),
+        peer.next_attempt.map(until).unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use packhorse::{IdentityKey, PeerFault, PeerState};
+
+    use super::*;
+
+    #[test]
+    fn a_person_sees_what_each_peer_waits_for() {
+        let id = IdentityKey::from_seed(&[7; 32]).id();
+        let status = Status {
+            node: id,
+            name: "left".into(),
+            version: "0.1.0".into(),
+            uptime_ms: 192_000,
+            peers: vec![
+                PeerStatus {
+                    name: "barn".into(),
+                    id,
+                    state: PeerState::Connected,
+                    link: Some("quic".into()),
+                    key_exchange: Some("X25519MLKEM768".into()),
+                    round_trip_ms: Some(0.42),
+                    outbox: 0,
+                    oldest_waiting_ms: None,
+                    last_seen: Some(WallTime(99_900)),
+                    last_error: None,
+                    next_attempt: None,
+                },
+                PeerStatus {
+                    name: "mill".into(),
+                    id,
+                    state: PeerState::Waiting,
+                    link: None,
+                    key_exchange: None,
+                    round_trip_ms: None,
+                    outbox: 12_345,
+                    oldest_waiting_ms: Some(61_000),
+                    last_seen: Some(WallTime(40_000)),
+                    last_error: Some(PeerFault {
+                        class: "disconnected".into(),
+                        text: "no answer\u{7}".into(),
+                    }),
+                    next_attempt: Some(WallTime(104_500)),
+                },
+            ],
+        };
+        let short = id.short();
+        assert_eq!(
+            render(&status, 100_000),
+            format!(
+                "left  {id}\n\
+                 packhorse 0.1.0, up 3m 12s\n\
+                 \n\
+                 PEER  NODE        STATE      LINK                 ROUND TRIP  OUTBOX  OLDEST  LAST SEEN  NEXT ATTEMPT\n\
+                 barn  {short}  connected  quic X25519MLKEM768      0.4 ms       0       -        now             -\n\
+                 mill  {short}  waiting    -                             -  12,345   1m 1s     1m ago       in 4.5s\n\
+                 mill: disconnected: no answer\\u{{7}}\n"
+            )
+        );
+    }
+}
