@@ -1,0 +1,390 @@
+//! One node under test: its process while it runs, its folder always.
+//!
+//! Commands go through the real command line; loops may use [`Node::api`].
+//! When a test fails, the end of the node's log is printed beside the reason.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::api::Api;
+use super::command::{Output, Running, packhorse, receive_by, run};
+use super::deadline::{Deadline, SOON, until};
+use super::document::total;
+use super::lab::join_words;
+
+/// The grant that lets a peer send anything.
+pub(crate) const SEND_ALL: &str = "message.send:*";
+/// Printed of a node's log when a test fails.
+const LOG_TAIL_BYTES: u64 = 8 << 10;
+
+/// A ticket as `invite` prints it.
+pub(crate) type Ticket = String;
+
+/// A node: a name, a data folder, perhaps a listener, perhaps a process.
+#[derive(Debug)]
+pub(crate) struct Node {
+    name: String,
+    data_dir: PathBuf,
+    listen: Option<String>,
+    process: Option<Process>,
+}
+
+/// The process of a node that said that it is ready.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    ready: Value,
+    /// Comes when stdout ends: what was printed after the ready line.
+    rest: Receiver<Vec<u8>>,
+    /// Its end is the node's signal to leave, also should this test be killed.
+    stdin: Option<ChildStdin>,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, data_dir: PathBuf, listen: Option<String>) -> Node {
+        Node {
+            name: name.to_owned(),
+            data_dir,
+            listen,
+            process: None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        Api::of(&self.data_dir)
+    }
+
+    /// The node id, as the ready line told it.
+    pub(crate) fn id(&self) -> String {
+        let id = self.ready()["node"].as_str();
+        id.expect("a node id in the ready line").to_owned()
+    }
+
+    /// The ready line.
+    pub(crate) fn ready(&self) -> &Value {
+        &self.process.as_ref().expect("the node runs").ready
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("the node runs").child.id()
+    }
+
+    /// Starts the process and waits for its ready line.
+    pub(crate) fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let mut command = packhorse(&self.data_dir);
+        command.args(["up", "--name", &self.name, "--json", "--stop-with-stdin"]);
+        if let Some(listen) = &self.listen {
+            command.args(["--listen", listen]);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(self.open_log())
+            .spawn()
+            .expect("the binary starts");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let (first, rest) = first_line(child.stdout.take().expect("stdout is piped"));
+        let line = receive_by(&first, Deadline::after(SOON)).unwrap_or_default();
+        let Ok(ready) = serde_json::from_str(&line) else {
+            let _ = child.kill();
+            let status = child.wait();
+            panic!("{}: {line:?} is no ready line, {status:?}", self.describe());
+        };
+        self.process = Some(Process {
+            child,
+            ready,
+            rest,
+            stdin: Some(stdin),
+        });
+    }
+
+    /// SIGTERM, and the promise that it ends with 0 and prints nothing more.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        let (code, rest) = self.end_by(Signal::TERM);
+        assert_eq!(code, Some(0), "exit after SIGTERM of {}", self.describe());
+        assert_eq!(rest, b"", "{} printed after its ready line", self.name);
+    }
+
+    /// A signal, and how the process ended: its code and what it printed after the ready line.
+    pub(crate) fn end_by(&mut self, signal: Signal) -> (Option<i32>, Vec<u8>) {
+        self.signal(signal);
+        self.ended(&format!("{signal:?}"))
+    }
+
+    /// The same by closing its stdin.
+    pub(crate) fn end_with_stdin(&mut self) -> (Option<i32>, Vec<u8>) {
+        drop(self.process.as_mut().expect("the node runs").stdin.take());
+        self.ended("the end of its stdin")
+    }
+
+    fn ended(&mut self, after: &str) -> (Option<i32>, Vec<u8>) {
+        let mut process = self.process.take().expect("the node runs");
+        let Some(rest) = receive_by(&process.rest, Deadline::after(SOON)) else {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+            panic!("{} runs on after {after}", self.describe());
+        };
+        (process.child.wait().expect("our own child").code(), rest)
+    }
+
+    /// A signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("the node runs");
+        kill_process(Pid::from_child(&process.child), signal).expect("our own child");
+    }
+
+    /// SIGKILL: no chance to say or write anything more.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().expect("the node runs");
+        let ended = process.child.try_wait().expect("our own child");
+        assert_eq!(ended, None, "{} ended by itself", self.describe());
+        process.child.kill().expect("our own child");
+        process.child.wait().expect("our own child");
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    // --- commands ---
+
+    /// Starts a command on this node's folder without waiting for it.
+    pub(crate) fn spawn(&self, words: &[&str], stdin: impl Into<Vec<u8>>) -> Running {
+        let mut command = packhorse(&self.data_dir);
+        command.args(words);
+        Running::start(command, stdin.into())
+    }
+
+    /// Runs a command on this node's folder.
+    pub(crate) fn cli(&self, words: &[&str]) -> Output {
+        self.cli_with(words, "")
+    }
+
+    pub(crate) fn cli_with(&self, words: &[&str], stdin: impl Into<Vec<u8>>) -> Output {
+        let mut command = packhorse(&self.data_dir);
+        command.args(words);
+        run(command, stdin)
+    }
+
+    /// The document of a command that succeeds.
+    #[track_caller]
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        self.cli(&[words, &["--json"]].concat()).expect(0).json()
+    }
+
+    /// A ticket for one node, which may then send everything here.
+    #[track_caller]
+    pub(crate) fn invite(&self) -> Ticket {
+        self.invite_with(&["--grant", SEND_ALL])
+    }
+
+    #[track_caller]
+    pub(crate) fn invite_with(&self, words: &[&str]) -> Ticket {
+        let output = self.cli(&[&["invite"], words].concat()).expect(0);
+        output.text().trim_end().to_owned()
+    }
+
+    /// Joins with a ticket; the inviter may then send everything here.
+    pub(crate) fn join(&self, ticket: &Ticket, name: &str) -> Output {
+        self.cli(&join_words(ticket, name))
+    }
+
+    /// Accepts one message and returns its receipt.
+    #[track_caller]
+    pub(crate) fn send(&self, peer: &str, topic: &str, payload: &str) -> Value {
+        self.json(&["send", peer, topic, payload])
+    }
+
+    /// Sends one message and waits until it is on the other's disk.
+    #[track_caller]
+    pub(crate) fn send_stored(&self, peer: &str, topic: &str, payload: &str) -> Value {
+        let wait = ["--wait", "stored", "--timeout", "60s"];
+        self.json(&[["send", peer, topic, payload], wait].concat())
+    }
+
+    /// Sends lines and returns the count that was printed.
+    #[track_caller]
+    pub(crate) fn send_lines(&self, peer: &str, topic: &str, lines: &[String]) -> usize {
+        let output = self.cli_with(&["send", peer, "--lines", topic], joined(lines));
+        count_of(&output.expect(0))
+    }
+
+    /// The same with a key for every line.
+    pub(crate) fn spawn_lines(
+        &self,
+        peer: &str,
+        topic: &str,
+        prefix: &str,
+        lines: &[String],
+    ) -> Running {
+        let words = ["send", peer, "--lines", topic, "--id", prefix];
+        self.spawn(&words, joined(lines))
+    }
+
+    #[track_caller]
+    pub(crate) fn outbox_total(&self) -> u64 {
+        total(&self.json(&["outbox", "list"]))
+    }
+
+    #[track_caller]
+    pub(crate) fn inbox_total(&self) -> u64 {
+        total(&self.json(&["inbox", "list"]))
+    }
+
+    /// Prints and acknowledges up to so many messages of a topic.
+    #[track_caller]
+    pub(crate) fn receive(&self, topic: &str, count: usize) -> Vec<String> {
+        let count = count.to_string();
+        let output = self.cli(&["receive", topic, "--count", &count]).expect(0);
+        output.lines()
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        self.json(&["status"])
+    }
+
+    /// One peer in the status.
+    #[track_caller]
+    pub(crate) fn peer_status(&self, name: &str) -> Value {
+        let status = self.status();
+        let peers = status["peers"].as_array().expect("a list of peers");
+        let found = peers.iter().find(|peer| peer["name"] == name);
+        found
+            .unwrap_or_else(|| panic!("no {name} in {status}"))
+            .clone()
+    }
+
+    /// Names of all peers.
+    #[track_caller]
+    pub(crate) fn peer_names(&self) -> Vec<String> {
+        let peers = self.json(&["peers"]);
+        let peers = peers["peers"].as_array().expect("a list of peers");
+        let name = |peer: &Value| peer["name"].as_str().expect("a name").to_owned();
+        peers.iter().map(name).collect()
+    }
+
+    // --- waiting ---
+
+    /// Waits until a peer is in a state.
+    #[track_caller]
+    pub(crate) fn until_state(&self, peer: &str, state: &str) -> Value {
+        let what = format!("{} sees {peer} {state}", self.name);
+        until(&what, SOON, || {
+            let status = self.peer_status(peer);
+            (status["state"] == state).then_some(status)
+        })
+    }
+
+    /// Waits until nothing waits here for anybody.
+    pub(crate) fn until_outbox_is_empty(&self, limit: Duration) {
+        let api = self.api();
+        let what = format!("the outbox of {} is empty", self.name);
+        until(&what, limit, || {
+            let listing = api.get("/v1/outbox", &[("limit", "1")]).ok()?;
+            (total(&listing) == 0).then_some(())
+        });
+    }
+
+    /// Waits until so many messages are in the inbox.
+    pub(crate) fn until_inbox_has(&self, count: u64, limit: Duration) {
+        let api = self.api();
+        let what = format!("{count} messages in the inbox of {}", self.name);
+        until(&what, limit, || {
+            let listing = api.get("/v1/inbox", &[("limit", "1")]).ok()?;
+            (total(&listing) >= count).then_some(())
+        });
+    }
+
+    // --- log ---
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.with_extension("log")
+    }
+
+    fn open_log(&self) -> File {
+        let mut options = OpenOptions::new();
+        let log = options.create(true).append(true).open(self.log_path());
+        log.expect("a log in the scratch folder")
+    }
+
+    /// The name with the end of the log, for the message of a failure.
+    fn describe(&self) -> String {
+        let tail = tail_of(&self.log_path()).unwrap_or_else(|error| error.to_string());
+        format!("{}\n--- log of {} ---\n{tail}---\n", self.name, self.name)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.describe());
+        }
+    }
+}
+
+/// The count that `send --lines` prints.
+#[track_caller]
+pub(crate) fn count_of(output: &Output) -> usize {
+    let text = output.text();
+    text.trim_end().parse().expect("a count of lines alone")
+}
+
+/// Lines with a newline after each.
+pub(crate) fn joined(lines: &[String]) -> Vec<u8> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.into_bytes()
+}
+
+/// The first line of a stream, and what follows it once the stream has ended.
+pub(crate) fn first_line(
+    stream: impl Read + Send + 'static,
+) -> (Receiver<String>, Receiver<Vec<u8>>) {
+    let (first_sender, first) = sync_channel(1);
+    let (rest_sender, rest) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        let _ = stream.read_line(&mut line);
+        let _ = first_sender.send(line);
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = rest_sender.send(bytes);
+    });
+    (first, rest)
+}
+
+fn tail_of(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
