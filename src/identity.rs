@@ -28,6 +28,9 @@ pub const IDENTITY_FILE: &str = "identity.key";
 /// Largest identity file that is read; the four lines take about 230 bytes.
 const IDENTITY_BYTES_MAX: u64 = 4 << 10;
 
+/// What shows that a store is in the folder.
+const STORE_FOLDER: &str = "db";
+
 const HEAD: &str = "packhorse identity 1";
 
 /// Who this node is, and the secret that its store is sealed under.
@@ -81,6 +84,11 @@ impl Identity {
         if mode & 0o077 != 0 {
             let path = data_dir.to_owned();
             return Err(IdentityError::FolderTooOpen { path, mode });
+        }
+        // A new key would not open what is here, and would be taken for the node's own.
+        if data_dir.join(STORE_FOLDER).exists() {
+            let path = data_dir.join(IDENTITY_FILE);
+            return Err(IdentityError::Lost { path });
         }
         let identity = Identity::draw()?;
         match identity.write(data_dir) {
@@ -194,6 +202,12 @@ pub enum IdentityError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A store is here, but not the key that opens it: put the backup back.
+    #[error("{} is gone, but the store beside it needs it: put the backup back", path.display())]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Others may enter the data folder: tighten its mode.
     #[error("{} has mode {mode:04o}, which lets others in: chmod 700 {}", path.display(), path.display())]
     FolderTooOpen {
@@ -235,6 +249,7 @@ impl IdentityError {
     pub fn exit(&self) -> Exit {
         match self {
             IdentityError::Missing { .. } => Exit::NotFound,
+            IdentityError::Lost { .. } => Exit::WrongKey,
             IdentityError::TooOpen { .. } | IdentityError::FolderTooOpen { .. } => Exit::Refused,
             IdentityError::Malformed { .. } => Exit::Damaged,
             IdentityError::Io { .. } | IdentityError::NoRandomness(_) => Exit::Failure,
@@ -302,6 +317,18 @@ mod tests {
         let error = Identity::load(&folder).expect_err("too open");
         assert_eq!(error.exit(), Exit::Refused);
         assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_lost_identity_is_not_replaced_where_a_store_is() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let folder = scratch.path().join("data");
+        Identity::load_or_create(&folder).expect("a fresh folder");
+        std::fs::create_dir(folder.join(STORE_FOLDER)).expect("our folder");
+        std::fs::remove_file(folder.join(IDENTITY_FILE)).expect("our file");
+        let error = Identity::load_or_create(&folder).expect_err("the store needs its key");
+        assert_eq!(error.exit(), Exit::WrongKey);
+        assert!(!folder.join(IDENTITY_FILE).exists());
     }
 
     #[test]
