@@ -13,7 +13,7 @@ use std::time::Duration;
 use packhorse_actors::env::Env;
 use packhorse_actors::session::JoinOptions;
 use packhorse_actors::store::{self, InviteRecord, NewMessage, PeerNumber, PeerRecord};
-use packhorse_actors::supervise::TreeEnd;
+use packhorse_actors::supervise::{Cause, TreeEnd};
 use packhorse_actors::tree::Tree;
 use packhorse_protocol::epoch::Lane;
 use packhorse_protocol::message::{DeliveryClass, Message};
@@ -429,6 +429,11 @@ impl Node {
             .map_err(from_inbox)
     }
 
+    /// Gives claimed messages back: the next [`Node::receive`] gets them, in their order.
+    pub fn release(&self, arrivals: &[u64]) {
+        self.tree.inbox.release(arrivals.to_vec());
+    }
+
     /// The node and its peers as they are now.
     ///
     /// # Errors
@@ -457,18 +462,19 @@ impl Node {
     /// Resolves when the tree gave up, never on ordinary shutdown.
     pub async fn ended(&self) -> Ended {
         match self.tree.ended().await {
-            TreeEnd::GaveUp { actor, reason } => {
-                let exit = if actor == "store" {
-                    Exit::Damaged
-                } else {
-                    Exit::Internal
-                };
-                Ended {
-                    actor: actor.to_owned(),
-                    reason,
-                    exit,
-                }
-            }
+            TreeEnd::GaveUp {
+                actor,
+                cause,
+                reason,
+            } => Ended {
+                actor: actor.to_owned(),
+                reason,
+                exit: match cause {
+                    Cause::StorageFull => Exit::Full,
+                    Cause::StorageFailed => Exit::Damaged,
+                    Cause::Budget => Exit::Internal,
+                },
+            },
             TreeEnd::Asked => std::future::pending().await,
         }
     }

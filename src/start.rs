@@ -126,6 +126,11 @@ impl StartError {
             StartError::Identity(error) => error.exit(),
             StartError::Store(OpenError::WrongKey { .. }) => Exit::WrongKey,
             StartError::Store(OpenError::WideMode { .. }) => Exit::Refused,
+            StartError::Store(OpenError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Exit::Full
+            }
             StartError::Store(_) => Exit::Damaged,
             StartError::Tree(TreeError::Link(_) | TreeError::Announced(_)) => Exit::Usage,
             StartError::Tree(_) | StartError::Panicked(_) => Exit::Internal,

@@ -283,6 +283,10 @@ async fn receive_hands_out_each_message_once_and_acknowledging_takes_it_out() {
             .is_empty(),
         "both are claimed"
     );
+    right.release(&[first[0].arrival, rest[0].arrival]);
+    let again = right.receive("orders", 10).await.expect("claimed again");
+    let texts: Vec<_> = again.iter().map(|message| &message.payload[..]).collect();
+    assert_eq!(texts, [&b"one"[..], b"two"], "in their order");
     for _ in 0..2 {
         right
             .acknowledge(&[first[0].arrival])

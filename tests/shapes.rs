@@ -435,6 +435,24 @@ fn receive_prints_up_to_the_count_and_acknowledges_what_it_printed() {
 }
 
 #[test]
+fn what_receive_could_not_write_is_handed_out_again_in_its_order() {
+    let mut lab = Lab::new();
+    let (left, right) = lab.pair("left", "right");
+    let lines: Vec<String> = (0..5).map(|number| number.to_string()).collect();
+    left.send_lines("right", "orders", &lines);
+    left.send_stored("right", "bills", "the last one");
+    let full = std::fs::File::create("/dev/full").expect("a device that is always full");
+    let status = packhorse(right.data_dir())
+        .args(["receive", "orders", "--count", "3"])
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .expect("the binary starts");
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(right.receive("orders", 100), lines);
+}
+
+#[test]
 fn receive_as_a_document_acknowledges_what_is_in_it() {
     let mut lab = Lab::new();
     let (left, right) = lab.pair("left", "right");

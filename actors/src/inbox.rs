@@ -48,6 +48,11 @@ pub enum InboxMsg {
         /// Who asked.
         reply: RpcReplyPort<Result<(), StoreError>>,
     },
+    /// From a consumer: these were not dealt with; hand them out again, in their order.
+    Release {
+        /// The messages' arrival numbers.
+        arrivals: Vec<u64>,
+    },
 }
 
 /// Why the inbox did not do what was asked.
@@ -101,6 +106,12 @@ impl InboxHandle {
             .address
             .call("inbox", ANSWER_WITHIN, acknowledge)
             .await??)
+    }
+
+    /// Gives claimed messages back at once, instead of when their claim ends.
+    pub fn release(&self, arrivals: Vec<u64>) {
+        // While the inbox is being restarted nothing is claimed, so nothing is to be given back.
+        self.address.cast(InboxMsg::Release { arrivals });
     }
 
     /// For the supervisor: publishes a new incarnation.
@@ -223,6 +234,11 @@ impl Actor for Inbox {
                 let _ = reply.send(done);
             }
             InboxMsg::Claim { .. } => {}
+            InboxMsg::Release { arrivals } => {
+                for arrival in arrivals {
+                    state.claims.remove(&arrival);
+                }
+            }
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
-    store::{Opened, Writer, WriterEnd},
-    supervise::Fatal,
+    store::{EngineError, Opened, Writer, WriterEnd},
+    supervise::{Cause, Fatal},
 };
 
 /// The store actor's messages.
@@ -80,7 +80,14 @@ impl Actor for StoreKeeper {
         _state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         Err(match end {
-            WriterEnd::Failed(error) => Fatal(error.to_string()).into(),
+            WriterEnd::Failed(error) => {
+                let cause = match error {
+                    EngineError::Full => Cause::StorageFull,
+                    _ => Cause::StorageFailed,
+                };
+                let reason = error.to_string();
+                Fatal { cause, reason }.into()
+            }
             other => format!("the writer thread ended: {other:?}").into(),
         })
     }

@@ -13,8 +13,8 @@ use std::{
 use packhorse_actors::{
     env::Env,
     supervise::{
-        Address, AddressError, Budget, ChildSpec, Fatal, Life, LifeEvent, Probe, Root, RootMsg,
-        TreeEnd,
+        Address, AddressError, Budget, Cause, ChildSpec, Fatal, Life, LifeEvent, Probe, Root,
+        RootMsg, TreeEnd,
     },
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -71,7 +71,11 @@ impl Actor for Mortal {
             }
             MortalMsg::Die(Death::Panic) => panic!("as told"),
             MortalMsg::Die(Death::Error) => Err("as told".into()),
-            MortalMsg::Die(Death::Fatal) => Err(Fatal("no restart mends this".to_owned()).into()),
+            MortalMsg::Die(Death::Fatal) => Err(Fatal {
+                cause: Cause::StorageFull,
+                reason: "no restart mends this".to_owned(),
+            }
+            .into()),
             MortalMsg::Die(Death::Stop) => {
                 myself.stop(None);
                 Ok(())
@@ -204,6 +208,7 @@ async fn a_fatal_error_is_not_restarted() {
         scene.ended().await,
         TreeEnd::GaveUp {
             actor: "one",
+            cause: Cause::StorageFull,
             reason
         }
     );
@@ -222,6 +227,7 @@ async fn one_death_more_than_the_budget_ends_the_tree_and_names_the_actor() {
         scene.ended().await,
         TreeEnd::GaveUp {
             actor: "one",
+            cause: Cause::Budget,
             reason: "as told".to_owned()
         }
     );

@@ -144,9 +144,11 @@ impl Client {
     }
 
     /// Says that messages were handled.
-    pub async fn acknowledge(&mut self, arrivals: Vec<u64>) -> Result<Acknowledged, ClientError> {
-        self.post_document("/v1/acknowledge", &AcknowledgeRequest { arrivals })
-            .await
+    pub async fn acknowledge(
+        &mut self,
+        request: &AcknowledgeRequest,
+    ) -> Result<Acknowledged, ClientError> {
+        self.post_document("/v1/acknowledge", request).await
     }
 
     async fn get<A: DeserializeOwned>(

@@ -253,6 +253,9 @@ pub struct ReceivedMessages {
 pub struct AcknowledgeRequest {
     /// The arrivals that were handled.
     pub arrivals: Vec<u64>,
+    /// The messages that were claimed and not handled: they are handed out again.
+    #[serde(default)]
+    pub released: Vec<u64>,
 }
 
 /// The answer to it.

@@ -227,6 +227,7 @@ async fn receive(State(api): State<Api>, body: Body) -> Answer {
 
 async fn acknowledge(State(api): State<Api>, body: Body) -> Answer {
     let request: AcknowledgeRequest = parse_body(body).await?;
+    api.node.release(&request.released);
     within(ANSWER_WITHIN, api.node.acknowledge(&request.arrivals)).await?;
     answer(
         schema::ACKNOWLEDGED,

@@ -1,6 +1,7 @@
 //! `receive`: waiting payloads, one a line; each is acknowledged after it was written out.
 //!
 //! Messages are claimed for 30 s, written and flushed one by one, and acknowledged together.
+//! What could not be written is given back at once, so that the next one gets it in its order.
 //! CRASH: a message that was written but not acknowledged comes again; none is lost.
 
 use std::io::Write;
@@ -8,7 +9,8 @@ use std::io::Write;
 use packhorse::Exit;
 use packhorse::api::Client;
 use packhorse::api::documents::{
-    LISTING_COUNT_DEFAULT, RECEIVE_COUNT_MAX, ReceiveRequest, ReceivedMessages, schema,
+    AcknowledgeRequest, LISTING_COUNT_DEFAULT, RECEIVE_COUNT_MAX, ReceiveRequest, ReceivedMessages,
+    schema,
 };
 
 use crate::cli::folder::DataFolder;
@@ -59,7 +61,7 @@ pub(crate) async fn run(
             break;
         }
         let (written, outcome) = write(&claimed, screen);
-        acknowledge(folder, &mut client, written).await?;
+        acknowledge(folder, &mut client, &claimed, written).await?;
         outcome?;
         if screen.is_json() {
             break;
@@ -94,17 +96,26 @@ fn write(claimed: &ReceivedMessages, screen: &Screen) -> (Vec<u64>, Result<(), F
     (written, Ok(()))
 }
 
+/// Says what is out, and gives back what could not be written, so that it keeps its place.
 async fn acknowledge(
     folder: &DataFolder,
     client: &mut Client,
+    claimed: &ReceivedMessages,
     written: Vec<u64>,
 ) -> Result<(), Failure> {
-    if written.is_empty() {
+    let claimed = claimed.messages.iter().map(|message| message.arrival);
+    let request = AcknowledgeRequest {
+        released: claimed
+            .filter(|arrival| !written.contains(arrival))
+            .collect(),
+        arrivals: written,
+    };
+    if request.arrivals.is_empty() && request.released.is_empty() {
         return Ok(());
     }
     // Not called off by an interruption: what was printed should not come again.
     client
-        .acknowledge(written)
+        .acknowledge(&request)
         .await
         .map(drop)
         .map_err(|error| folder.failure(error))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use packhorse::api::documents::{
-    InviteRequest, JoinRequest, LINES_COUNT_MAX, LinesQuery, ReceiveRequest,
+    AcknowledgeRequest, InviteRequest, JoinRequest, LINES_COUNT_MAX, LinesQuery, ReceiveRequest,
 };
 use packhorse::{Exit, Grant};
 use tokio::time::Instant;
@@ -350,12 +350,12 @@ async fn count_road(
         for message in &claimed.messages {
             ledger.enter(&message.payload);
         }
-        let arrivals = claimed
-            .messages
-            .iter()
-            .map(|message| message.arrival)
-            .collect();
-        recipient.client().acknowledge(arrivals).await?;
+        let all = claimed.messages.iter().map(|message| message.arrival);
+        let request = AcknowledgeRequest {
+            arrivals: all.collect(),
+            released: Vec::new(),
+        };
+        recipient.client().acknowledge(&request).await?;
     }
     Ok(Road::new(
         (from, recipient.name()),

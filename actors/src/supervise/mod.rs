@@ -11,4 +11,4 @@ mod root;
 pub use address::{Address, AddressError};
 pub use policy::{Budget, Decision, ExitClass, History};
 pub use probe::{Life, LifeEvent, Probe};
-pub use root::{ChildSpec, Fatal, Root, RootMsg, RootState, StartChild, TreeEnd};
+pub use root::{Cause, ChildSpec, Fatal, Root, RootMsg, RootState, StartChild, TreeEnd};

@@ -54,9 +54,22 @@ pub enum TreeEnd {
     GaveUp {
         /// The child.
         actor: &'static str,
+        /// What somebody has to do something about.
+        cause: Cause,
         /// Its last exit.
         reason: String,
     },
+}
+
+/// Why a tree gave up, as far as it decides what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A restart budget is spent.
+    Budget,
+    /// The disk is full: make room and start again.
+    StorageFull,
+    /// The store takes no more writes: look at the disk and start again.
+    StorageFailed,
 }
 
 /// The root's messages.
@@ -79,6 +92,24 @@ pub struct Root {
     env: Env,
     probe: Probe,
     end: Arc<watch::Sender<Option<TreeEnd>>>,
+}
+
+/// How a child ended, in full.
+struct ChildExit {
+    class: ExitClass,
+    cause: Cause,
+    reason: String,
+}
+
+impl ChildExit {
+    /// One that a restart may mend.
+    fn new(class: ExitClass, reason: String) -> Self {
+        Self {
+            class,
+            cause: Cause::Budget,
+            reason,
+        }
+    }
 }
 
 struct Child {
@@ -117,13 +148,8 @@ impl Root {
             }
             Err(error) => {
                 // A failed start tells no supervisor event: it is fed to the same budget here.
-                self.on_exit(
-                    myself,
-                    child,
-                    index,
-                    ExitClass::StartFailed,
-                    error.to_string(),
-                );
+                let exit = ChildExit::new(ExitClass::StartFailed, error.to_string());
+                self.on_exit(myself, child, index, exit);
             }
         }
     }
@@ -133,9 +159,13 @@ impl Root {
         myself: &ActorRef<RootMsg>,
         child: &mut Child,
         index: usize,
-        class: ExitClass,
-        reason: String,
+        exit: ChildExit,
     ) {
+        let ChildExit {
+            class,
+            cause,
+            reason,
+        } = exit;
         child.cell = None;
         (child.spec.vacate)();
         let name = child.spec.name;
@@ -160,6 +190,7 @@ impl Root {
                     None => {
                         *end = Some(TreeEnd::GaveUp {
                             actor: name,
+                            cause,
                             reason,
                         });
                         true
@@ -174,8 +205,7 @@ impl Root {
         myself: &ActorRef<RootMsg>,
         state: &mut RootState,
         id: ActorId,
-        class: ExitClass,
-        reason: String,
+        exit: ChildExit,
     ) {
         let found = state
             .children
@@ -183,7 +213,7 @@ impl Root {
             .enumerate()
             .find(|(_, child)| child.cell.as_ref().is_some_and(|cell| cell.get_id() == id));
         if let Some((index, child)) = found {
-            self.on_exit(myself, child, index, class, reason);
+            self.on_exit(myself, child, index, exit);
         }
     }
 
@@ -275,11 +305,15 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                let class = match error.downcast_ref::<Fatal>() {
-                    Some(_) => ExitClass::Fatal,
-                    None => ExitClass::Failed,
+                let exit = match error.downcast_ref::<Fatal>() {
+                    Some(Fatal { cause, reason }) => ChildExit {
+                        class: ExitClass::Fatal,
+                        cause: *cause,
+                        reason: reason.clone(),
+                    },
+                    None => ChildExit::new(ExitClass::Failed, error.to_string()),
                 };
-                self.on_child_event(&myself, state, cell.get_id(), class, error.to_string());
+                self.on_child_event(&myself, state, cell.get_id(), exit);
             }
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
                 let reason = reason.unwrap_or_else(|| "stopped by itself".to_owned());
@@ -288,7 +322,8 @@ impl Actor for Root {
                     "killed" | "actor_task_cancelled" => ExitClass::Killed,
                     _ => ExitClass::Unexpected,
                 };
-                self.on_child_event(&myself, state, cell.get_id(), class, reason);
+                let exit = ChildExit::new(class, reason);
+                self.on_child_event(&myself, state, cell.get_id(), exit);
             }
             _ => {}
         }
@@ -298,8 +333,13 @@ impl Actor for Root {
 
 /// An actor's error that no restart within this process mends.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fatal(pub String);
+#[error("{reason}")]
+pub struct Fatal {
+    /// What somebody has to do something about.
+    pub cause: Cause,
+    /// What a person is told.
+    pub reason: String,
+}
 
 impl std::fmt::Debug for ChildSpec {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
