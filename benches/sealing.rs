@@ -3,6 +3,9 @@
 //! Sketch: QUIC over loopback moves 300 to 450 MiB/s with two cores; a second AES-256-GCM pass
 //! runs at 6 GiB/s and the copy into the frame at 10 GiB/s, so about 8 % of one side's core.
 //!
+//! Loopback takes the probed MTU of 9,000, which makes the bare stream about three times as fast as
+//! with 1,500; both ends share the machine's cores, so the two passes show most here.
+//!
 //! `cargo bench --bench sealing`
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
