@@ -157,6 +157,30 @@ async fn a_damaged_arrived_message_is_quarantined_and_blocks_nothing() {
 }
 
 #[tokio::test]
+async fn an_inbox_whose_index_is_gone_says_so_instead_of_being_empty() {
+    let mut place = Place::memory(1);
+    let node = place.open();
+    let peer = node.pair(2, &["message.send:*"]).await;
+    let items = vec![batch(epoch(4, 4), 1, &["a", "b"])];
+    node.store
+        .store_inbound(peer, Lane::User, items)
+        .await
+        .unwrap();
+    for (key, _) in place.disk().rows(Space::Inbox) {
+        if key[0] == 49 {
+            place.disk().lose(Space::Inbox, &key);
+        }
+    }
+    let asked = node.store.inbox_waiting("news".into(), 0, 9, usize::MAX);
+    let answer = asked.await;
+    assert!(
+        matches!(answer, Err(StoreError::Damaged { .. })),
+        "{answer:?}"
+    );
+    node.close().await;
+}
+
+#[tokio::test]
 async fn nothing_is_decided_on_a_record_that_does_not_open() {
     let mut place = Place::memory(1);
     let node = place.open();

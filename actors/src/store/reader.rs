@@ -61,7 +61,8 @@ impl Source for Reader {
         for pair in self.snapshot.scan(from.space(), from.as_bytes(), end) {
             let (key, value) = match pair {
                 Ok(pair) => pair,
-                // A block with a wrong checksum: its rows are lost, those behind it are not.
+                // A block with a wrong checksum. The engine's iterator ends there, so the rows behind
+                // it are not shown either: whoever must not miss one counts what it was shown.
                 Err(error) => {
                     self.quarantine.note_unreadable(&error);
                     unreadable += 1;

@@ -369,6 +369,14 @@ pub(crate) fn waiting(
             ControlFlow::Continue(())
         },
     )?;
+    // An index that shows nothing while its topic counts messages is damaged; to say that nothing
+    // is there would hide them.
+    let is_from_the_start = after_arrival == 0 && count > 0;
+    if arrivals.is_empty() && is_from_the_start && topic.waiting > 0 {
+        return Err(ReadFault::Damaged {
+            key: Key::topic(hash).to_string(),
+        });
+    }
     let mut bytes = 0;
     for arrival in arrivals {
         // The first row always comes, whatever it weighs.
