@@ -4,7 +4,8 @@
 //! the others gave, in whichever order they stand.
 //! A grant says nothing about who holds it; whoever stores it knows.
 //!
-//! Text form: `message.send:*`, `message.send:backup/*`, `message.send:!backup/secret`.
+//! Text form: `message.send:*`, `message.send:backup/*`, `message.send:!backup/secret`,
+//! `execute:backup/run`.
 //! In a pattern `*` stands for any characters, also none, and `?` for exactly one.
 
 use std::fmt;
@@ -20,17 +21,20 @@ use crate::text::{self, TextError};
 pub enum Capability {
     /// Send messages to this node; the pattern is for the topic.
     MessageSend,
+    /// Start a command on this node by a message; the pattern is for the topic.
+    Execute,
 }
 
 impl Capability {
     /// Every capability this version knows.
-    pub const ALL: [Capability; 1] = [Capability::MessageSend];
+    pub const ALL: [Capability; 2] = [Capability::MessageSend, Capability::Execute];
 
     /// As it is written.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Capability::MessageSend => "message.send",
+            Capability::Execute => "execute",
         }
     }
 }
@@ -215,7 +219,7 @@ impl<'a> IntoIterator for &'a Grants {
 #[non_exhaustive]
 pub enum GrantError {
     /// Nothing of that name can be granted.
-    #[error("unknown capability `{given}`: this version knows message.send")]
+    #[error("unknown capability `{given}`: this version knows message.send and execute")]
     Capability {
         /// What was written.
         given: String,
@@ -247,7 +251,8 @@ pub enum GrantError {
 ///
 /// The last `*` is the only one that ever has to be tried again, so the work is at most
 /// pattern × subject steps, whatever a peer puts into a topic.
-fn matches(pattern: &str, subject: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut pattern = pattern.chars();
     let mut subject = subject.chars();
     // Where to go on after the last `*`, and how much of the subject it had swallowed by then.
@@ -331,11 +336,23 @@ mod tests {
             (&["message.send:!a"], "b", false),
             (&["message.send:!*", "message.send:*"], "a", false),
             (&["message.send:a", "message.send:b"], "b", true),
+            // A capability says nothing about another one.
+            (&["execute:*"], "a", false),
+            (&["message.send:*", "execute:!a"], "a", true),
         ];
         for &(texts, topic, allowed) in cases {
             let got = grants(texts).allows(Capability::MessageSend, topic);
             assert_eq!(got, allowed, "{texts:?} on {topic:?}");
         }
+    }
+
+    #[test]
+    fn sending_and_executing_are_granted_apart() {
+        let held = grants(&["message.send:*", "execute:job/*", "execute:!job/secret"]);
+        assert!(held.allows(Capability::Execute, "job/build"));
+        assert!(!held.allows(Capability::Execute, "job/secret"));
+        assert!(!held.allows(Capability::Execute, "news"));
+        assert!(held.allows(Capability::MessageSend, "job/secret"));
     }
 
     #[test]
@@ -345,6 +362,8 @@ mod tests {
             "message.send:!a/b",
             "message.send:a:b",
             "message.send:!!",
+            "execute:backup/*",
+            "execute:!a",
         ] {
             let grant: Grant = text.parse().expect(text);
             assert_eq!(grant.to_string(), text);
@@ -362,7 +381,7 @@ mod tests {
             ("", "unknown capability ``"),
             (
                 "fly:*",
-                "unknown capability `fly`: this version knows message.send",
+                "unknown capability `fly`: this version knows message.send and execute",
             ),
             ("Message.Send:*", "unknown capability `Message.Send`"),
             (
