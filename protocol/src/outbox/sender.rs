@@ -37,6 +37,8 @@ pub struct Sender {
     cursor: Option<Position>,
     load: Load,
     settle: Settle,
+    /// Bases that Marks called for; they go out when the opening settle is durable.
+    opening_bases: Vec<SenderFrame>,
     /// Refusals that were settled and confirmed in this session and may still be repeated.
     handled: BTreeSet<(Epoch, u64)>,
     paused: bool,
@@ -113,6 +115,7 @@ impl Sender {
             cursor: None,
             load: Load::default(),
             settle: Settle::default(),
+            opening_bases: Vec::new(),
             handled: BTreeSet::new(),
             paused: false,
             stopped: false,
@@ -227,6 +230,8 @@ impl Sender {
                 SenderFrame::Confirm(names),
             ));
         }
+        let bases = std::mem::take(&mut self.opening_bases).into_iter();
+        out.extend(bases.map(|base| Output::SendToReceiver(self.lane, base)));
         self.settle_next(out);
         if self.phase == SenderPhase::Settling {
             self.phase = SenderPhase::Running;
@@ -290,13 +295,11 @@ impl Sender {
         }
         self.note_refusals(refusals)?;
         // ORDER: rows are loaded only after the settled ones are gone, so that the cursor
-        // need not step around them.
+        // need not step around them. Sent also when nothing moved: that nothing moved is what
+        // the store has to know of letters whose end is open.
         self.phase = SenderPhase::Settling;
-        self.settle_next(out);
-        if self.settle.outstanding.is_none() {
-            self.phase = SenderPhase::Running;
-        }
-        self.pump(out)
+        self.settle_now(true, out);
+        Ok(())
     }
 
     /// What one mark says about one epoch that we hold.
@@ -322,15 +325,14 @@ impl Sender {
         }
         // INVARIANT: never above the last sequence of Start. What was accepted since then
         // cannot have been settled, whatever a mark says that counts another copy's numbers.
-        let settled = mark.min(span.last);
-        if settled >= span.first || settled > span.acknowledged {
-            self.settle.marks.insert(epoch, settled);
-        }
+        self.settle.marks.insert(epoch, mark.min(span.last));
         let mut next = mark.saturating_add(1);
         if next < span.first {
             next = span.first;
-            let base = SenderFrame::Base { epoch, first: next };
-            out.push_back(Output::SendToReceiver(self.lane, base));
+            // ORDER: behind the opening settle. A base raises the recipient's mark over what
+            // was given up here; after a crash in between that mark would read as delivered.
+            self.opening_bases
+                .push(SenderFrame::Base { epoch, first: next });
         }
         let acknowledged = mark;
         self.lines.insert(
@@ -433,11 +435,17 @@ impl Sender {
         Ok(())
     }
 
+    /// Asks for the next settle, if none is out and there is something to settle.
     fn settle_next(&mut self, out: &mut VecDeque<Output>) {
-        let settle = &mut self.settle;
-        if settle.outstanding.is_some() || (settle.marks.is_empty() && settle.refusals.is_empty()) {
-            return;
+        let settle = &self.settle;
+        let is_idle = settle.outstanding.is_none();
+        if is_idle && !(settle.marks.is_empty() && settle.refusals.is_empty()) {
+            self.settle_now(false, out);
         }
+    }
+
+    fn settle_now(&mut self, opening: bool, out: &mut VecDeque<Output>) {
+        let settle = &mut self.settle;
         let marks = std::mem::take(&mut settle.marks)
             .into_iter()
             .map(|(epoch, settled)| Mark { epoch, settled })
@@ -458,6 +466,7 @@ impl Sender {
         );
         out.push_back(Output::Settle {
             lane: self.lane,
+            opening,
             marks,
             refusals,
         });

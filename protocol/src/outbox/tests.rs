@@ -98,8 +98,20 @@ fn sent(out: &mut Out) -> Vec<(Epoch, u64, usize)> {
         .collect()
 }
 
-/// A sender that has told `spans` and heard `marks`.
+/// A sender that has told `spans`, heard `marks` and settled by them.
 fn started(spans: Vec<Span>, marks: Vec<Mark>, refusals: Vec<Refusal>) -> (Sender, Out) {
+    let (mut sender, mut out) = marked(spans, marks, refusals);
+    let opening = out.pop_back();
+    assert!(
+        matches!(opening, Some(Output::Settle { opening: true, .. })),
+        "{opening:?}"
+    );
+    sender.on_settled(&mut out).expect("a settle was asked");
+    (sender, out)
+}
+
+/// A sender that has told `spans` and heard `marks`.
+fn marked(spans: Vec<Span>, marks: Vec<Mark>, refusals: Vec<Refusal>) -> (Sender, Out) {
     let mut out = Out::new();
     let mut sender = Sender::new(LANE, &mut out);
     sender.on_lines(spans, &mut out).expect("lines were asked");
@@ -182,6 +194,7 @@ fn one_message_goes_out_is_settled_and_leaves_nothing_behind() {
         take(&mut out),
         [Output::Settle {
             lane: LANE,
+            opening: false,
             marks,
             refusals
         }]
@@ -327,15 +340,61 @@ fn batches_end_at_their_count_their_bytes_and_their_epoch() {
 }
 
 #[test]
+fn a_base_waits_until_what_it_passes_over_is_settled() {
+    // Once the peer has the base, its mark covers what was given up here and never sent.
+    let spans = vec![span(NOW, 4, 5, 0)];
+    let (mut sender, mut out) = marked(spans, vec![mark(NOW, 1)], Vec::new());
+    let settle = Output::Settle {
+        lane: LANE,
+        opening: true,
+        marks: vec![mark(NOW, 1)],
+        refusals: Vec::new(),
+    };
+    assert_eq!(take(&mut out), [settle]);
+    sender.on_settled(&mut out).unwrap();
+    let base = SenderFrame::Base {
+        epoch: NOW,
+        first: 4,
+    };
+    let outputs = take(&mut out);
+    assert_eq!(outputs[0], Output::SendToReceiver(LANE, base));
+    assert!(matches!(outputs[1], Output::Load { .. }));
+}
+
+#[test]
+fn an_opening_settle_goes_out_also_when_nothing_moved() {
+    let (mut sender, mut out) = marked(vec![span(NOW, 3, 4, 2)], vec![mark(NOW, 2)], Vec::new());
+    let settle = Output::Settle {
+        lane: LANE,
+        opening: true,
+        marks: vec![mark(NOW, 2)],
+        refusals: Vec::new(),
+    };
+    assert_eq!(take(&mut out), [settle]);
+    sender.on_settled(&mut out).unwrap();
+    sender.on_rows(rows(NOW, 3..=4), true, &mut out).unwrap();
+    out.clear();
+    sender
+        .on_frame(acknowledge(mark(NOW, 3)), &mut out)
+        .unwrap();
+    let outputs = take(&mut out);
+    assert!(
+        matches!(outputs[..], [Output::Settle { opening: false, .. }, ..]),
+        "{outputs:?}"
+    );
+}
+
+#[test]
 fn what_the_peer_has_is_settled_before_anything_is_loaded() {
     let spans = vec![span(OLD, 5, 9, 4), span(NOW, 1, 3, 0)];
     let marks = vec![mark(OLD, 7), mark(NOW, 0)];
-    let (mut sender, mut out) = started(spans, marks, vec![refusal(OLD, 6)]);
-    let (marks, refusals) = (vec![mark(OLD, 7)], vec![refusal(OLD, 6)]);
+    let (mut sender, mut out) = marked(spans, marks.clone(), vec![refusal(OLD, 6)]);
+    let refusals = vec![refusal(OLD, 6)];
     assert_eq!(
         take(&mut out),
         [Output::Settle {
             lane: LANE,
+            opening: true,
             marks,
             refusals
         }]
@@ -429,16 +488,17 @@ fn a_peer_that_was_set_back_is_reported_and_raised_to_where_we_are() {
 fn a_sender_on_a_copy_is_reported_on_both_sides_and_settles_only_what_it_knows() {
     let spans = vec![span(OLD, 3, 4, 2), span(NOW, 1, 0, 0)];
     let marks = vec![mark(OLD, 9), mark(NOW, 0)];
-    let (_, mut out) = started(spans.clone(), marks.clone(), Vec::new());
+    let (_, mut out) = marked(spans.clone(), marks.clone(), Vec::new());
     let event = SessionEvent::OnCopy {
         lane: LANE,
         epoch: OLD,
         last: 4,
         mark: 9,
     };
-    let settled = vec![mark(OLD, 4)];
+    let settled = vec![mark(OLD, 4), mark(NOW, 0)];
     let settle = Output::Settle {
         lane: LANE,
+        opening: true,
         marks: settled,
         refusals: Vec::new(),
     };
@@ -706,6 +766,7 @@ fn a_repeated_refusal_is_settled_and_confirmed_once() {
     sender.on_settled(&mut out).unwrap();
     let settle = |settled, refusals| Output::Settle {
         lane: LANE,
+        opening: false,
         marks: vec![mark(NOW, settled)],
         refusals,
     };
@@ -899,6 +960,7 @@ fn acknowledgements_merge_while_a_settle_is_out() {
         let marks = vec![mark(NOW, settled)];
         Output::Settle {
             lane: LANE,
+            opening: false,
             marks,
             refusals: Vec::new(),
         }

@@ -46,7 +46,12 @@ pub struct LineRecord {
     pub last: u64,
     /// Highest the peer acknowledged.
     pub acknowledged: u64,
+    /// No row above it has left since the last opening.
+    pub offered: u64,
 }
+
+/// How far ahead rows are noted as offered; small, so that many a letter is in doubt.
+const OFFER_STEP: u64 = 8;
 
 /// A message that will not be sent any more.
 #[derive(Clone, Debug)]
@@ -57,6 +62,8 @@ pub struct DeadLetter {
     pub message: Message,
     /// Why; `None` when it was given up here.
     pub refused: Option<RefusalCode>,
+    /// Whether it may have been delivered; the peer's word tells.
+    pub is_open: bool,
 }
 
 /// A message of the inbox.
@@ -105,11 +112,14 @@ impl ModelStore {
     /// Gives a waiting message up.
     pub fn give_up(&mut self, lane: Lane, position: Position) {
         let tables = self.lane_mut(lane);
+        let line = tables.lines.entry(position.epoch).or_default();
+        let is_open = position.sequence <= line.offered;
         if let Some(message) = tables.rows.remove(&position) {
             tables.dead.push(DeadLetter {
                 position,
                 message,
                 refused: None,
+                is_open,
             });
         }
     }
@@ -159,10 +169,11 @@ impl ModelStore {
             }
             Output::Settle {
                 lane,
+                opening,
                 marks,
                 refusals,
             } => {
-                self.settle(*lane, marks, refusals);
+                self.settle(*lane, *opening, marks, refusals);
                 Input::Settled { lane: *lane }
             }
             Output::ReadMarks { lane, epochs } => {
@@ -191,7 +202,7 @@ impl ModelStore {
         })
     }
 
-    /// Every epoch with waiting rows, the current one, the newest one before it, and the
+    /// Every epoch with waiting rows or open letters, the current one, the newest one before it, and the
     /// newest that was acknowledged at all: that one shows a recipient that was set back.
     #[must_use]
     pub fn lines(&self, lane: Lane) -> Vec<Span> {
@@ -229,7 +240,10 @@ impl ModelStore {
             .filter_map(|epoch| {
                 let line = tables.lines.get(&epoch).copied().unwrap_or_default();
                 let first = waiting(epoch);
+                let is_open =
+                    |letter: &DeadLetter| letter.is_open && letter.position.epoch == epoch;
                 let is_listed = first.is_some()
+                    || tables.dead.iter().any(is_open)
                     || epoch == self.epoch
                     || Some(epoch) == newest_before
                     || Some(epoch) == newest_acknowledged;
@@ -243,9 +257,29 @@ impl ModelStore {
             .collect()
     }
 
-    /// Waiting rows after a position.
-    #[must_use]
+    /// Waiting rows after a position. Notes that they may leave, and that letters which the
+    /// session was not handed never did.
     pub fn load(
+        &mut self,
+        lane: Lane,
+        after: Option<Position>,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> (Vec<Row>, bool) {
+        let (rows, exhausted) = self.peek(lane, after, count_max, bytes_max);
+        let tables = self.lane_mut(lane);
+        for letter in &mut tables.dead {
+            letter.is_open &= after.is_some_and(|after| letter.position <= after);
+        }
+        for row in &rows {
+            let line = tables.lines.entry(row.position.epoch).or_default();
+            let step = row.position.sequence.div_ceil(OFFER_STEP) * OFFER_STEP;
+            line.offered = line.offered.max(step);
+        }
+        (rows, exhausted)
+    }
+
+    fn peek(
         &self,
         lane: Lane,
         after: Option<Position>,
@@ -270,8 +304,9 @@ impl ModelStore {
         (rows, true)
     }
 
-    /// Turns refused rows into dead letters, then deletes what is acknowledged.
-    pub fn settle(&mut self, lane: Lane, marks: &[Mark], refusals: &[Refusal]) {
+    /// Turns refused rows into dead letters, then deletes what is acknowledged, and tells the
+    /// end of open letters: an opening tells it of all.
+    pub fn settle(&mut self, lane: Lane, is_opening: bool, marks: &[Mark], refusals: &[Refusal]) {
         let tables = self.lane_mut(lane);
         for refusal in refusals {
             let position = Position {
@@ -284,7 +319,13 @@ impl ModelStore {
                     position,
                     message,
                     refused,
+                    is_open: false,
                 });
+            }
+            let is_it = |letter: &&mut DeadLetter| letter.is_open && letter.position == position;
+            if let Some(letter) = tables.dead.iter_mut().find(is_it) {
+                letter.refused = Some(refusal.code);
+                letter.is_open = false;
             }
         }
         for mark in marks {
@@ -297,6 +338,16 @@ impl ModelStore {
             tables.rows.retain(|position, _| {
                 position.epoch != mark.epoch || position.sequence > mark.settled
             });
+            let is_here = |letter: &DeadLetter| letter.position.epoch == mark.epoch;
+            tables.dead.retain(|letter| {
+                let is_settled = letter.position.sequence <= mark.settled;
+                !(letter.is_open && is_here(letter) && is_settled)
+            });
+            if is_opening {
+                line.offered = line.offered.min(mark.settled);
+                let here = tables.dead.iter_mut().filter(|letter| is_here(letter));
+                here.for_each(|letter| letter.is_open = false);
+            }
         }
     }
 

@@ -583,6 +583,7 @@ impl World {
             .flat_map(|lane| &lane.inbox)
             .map(|arrived| id_of(&arrived.message))
             .collect();
+        self.check_ends(&stored);
         let dead: BTreeMap<u64, bool> = lanes()
             .flat_map(|lane| &lane.dead)
             .map(|letter| (id_of(&letter.message), letter.refused.is_some()))
@@ -610,6 +611,22 @@ impl World {
                 assert!(lane.rows.is_empty(), "messages still wait");
                 assert!(lane.refusals.is_empty(), "refusals are still unconfirmed");
             }
+        }
+    }
+
+    /// What was given up and is not in doubt has not arrived. Who was set back knows less.
+    fn check_ends(&self, stored: &BTreeSet<u64>) {
+        if self.nodes.iter().any(|node| !node.restores.is_empty()) {
+            return;
+        }
+        let lanes = self.nodes.iter().flat_map(|node| &node.store.lanes);
+        for letter in lanes.flat_map(|lane| &lane.dead) {
+            let id = id_of(&letter.message);
+            assert!(
+                letter.is_open || !stored.contains(&id),
+                "message {id} at {:?} was delivered, and called not delivered",
+                letter.position
+            );
         }
     }
 
