@@ -20,10 +20,14 @@ use crate::message::{
     Arrival, ControlFrame, DeliveryClass, Message, MessageFault, ReceiverFrame, SenderFrame,
 };
 
+mod ephemeral;
 mod error;
 pub mod kind;
+mod receipts;
 
+pub use ephemeral::{decode_ephemeral, encode_ephemeral, encode_ephemeral_into};
 pub use error::CodecError;
+pub use receipts::{decode_receipts, encode_receipts};
 
 impl From<DecodeError> for CodecError {
     fn from(error: DecodeError) -> CodecError {

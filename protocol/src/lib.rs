@@ -20,6 +20,7 @@ pub mod message;
 pub mod node_id;
 pub mod outbox;
 pub mod purpose;
+pub mod receipt;
 pub mod seal;
 mod secret;
 pub mod session;

@@ -46,14 +46,17 @@ pub enum StreamKind {
     UserLane = 2,
     /// Messages of the opener's system lane, and the answers to them.
     SystemLane = 3,
+    /// The opener's messages that travel now or never; nothing is answered on it.
+    Ephemeral = 4,
 }
 
 impl StreamKind {
     /// Every kind there is.
-    pub const ALL: [StreamKind; 3] = [
+    pub const ALL: [StreamKind; 4] = [
         StreamKind::Control,
         StreamKind::UserLane,
         StreamKind::SystemLane,
+        StreamKind::Ephemeral,
     ];
 
     /// The number on the wire.
@@ -72,9 +75,10 @@ impl StreamKind {
     #[must_use]
     pub const fn plaintext_bytes_max(self) -> usize {
         match self {
-            StreamKind::Control | StreamKind::UserLane | StreamKind::SystemLane => {
-                FRAME_PLAINTEXT_BYTES_MAX
-            }
+            StreamKind::Control
+            | StreamKind::UserLane
+            | StreamKind::SystemLane
+            | StreamKind::Ephemeral => FRAME_PLAINTEXT_BYTES_MAX,
         }
     }
 }
@@ -227,7 +231,7 @@ mod tests {
         };
         assert_eq!(header.to_bytes(), [2, 1, 2, 3, 4, 5, 6]);
         assert_eq!(StreamHeader::from_bytes(header.to_bytes()), Ok(header));
-        for kind in [0, 4, 255] {
+        for kind in [0, 5, 255] {
             let error = StreamHeader::from_bytes([kind, 0, 0, 0, 0, 0, 0]);
             assert_eq!(error, Err(StreamError::UnknownKind(kind)));
         }

@@ -187,6 +187,30 @@ fn frames_of_a_receiver_keep_their_bytes() {
 }
 
 #[test]
+fn the_frame_of_an_ephemeral_stream_keeps_its_bytes() {
+    let message = Message {
+        class: DeliveryClass::Ephemeral,
+        ..message()
+    };
+    let bytes = codec::encode_ephemeral(&message);
+    check("ephemeral", &bytes);
+    assert_eq!(codec::decode_ephemeral(&bytes), Ok(Some(Ok(message))));
+    // A message that was cut costs itself; a frame without its kind is none.
+    for length in 1..bytes.len() {
+        assert!(matches!(
+            codec::decode_ephemeral(&bytes[..length]),
+            Ok(Some(Err(_)))
+        ));
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(codec::decode_ephemeral(&longer), Ok(Some(Err(_)))));
+    assert!(codec::decode_ephemeral(&[]).is_err());
+    assert!(codec::decode_ephemeral(&codec::encode_receiver(&ReceiverFrame::Resumed)).is_err());
+    assert_eq!(codec::decode_ephemeral(&[200, 1, 2]), Ok(None));
+}
+
+#[test]
 fn frames_of_the_control_stream_keep_their_bytes() {
     let sent_ms = 1_700_000_000_123;
     check_control(

@@ -32,5 +32,7 @@ pub const PAUSED: u8 = 34;
 pub const RESUMED: u8 = 35;
 /// `ReceiverFrame::Window`.
 pub const WINDOW: u8 = 36;
+/// A message that travels now or never.
+pub const EPHEMERAL: u8 = 48;
 /// From here on a kind may be ignored by who does not know it.
 pub const OPTIONAL_FIRST: u8 = 128;

@@ -95,7 +95,11 @@ impl Control {
                 // The answer was written about half a round trip ago.
                 let written_ms = i128::from(self.wall_ms(now_ms)) - i128::from(ms / 2);
                 let skew_ms = clamp_to_i64(i128::from(sent_ms) - written_ms);
-                out.push_back(Output::RoundTrip { ms, skew_ms });
+                out.push_back(Output::RoundTrip {
+                    number,
+                    ms,
+                    skew_ms,
+                });
             }
         }
         Ok(())
@@ -150,17 +154,7 @@ impl Control {
         out: &mut VecDeque<Output>,
     ) -> Result<(), Ending> {
         if self.heartbeat_at_ms <= now_ms {
-            let (number, sent_ms) = (self.next_heartbeat, self.wall_ms(now_ms));
-            out.push_back(Output::SendControl(ControlFrame::Heartbeat {
-                number,
-                sent_ms,
-            }));
-            self.next_heartbeat += 1;
-            if self.unanswered.len() >= limits::HEARTBEATS_UNANSWERED_MAX {
-                self.unanswered.pop_front();
-            }
-            self.unanswered.push_back((number, now_ms));
-            self.heartbeat_at_ms = now_ms.saturating_add(limits::HEARTBEAT_EVERY_MS);
+            self.heartbeat(now_ms, out);
         }
         if self.erase_at_ms.is_some_and(|at| at <= now_ms) {
             self.erase_at_ms = None;
@@ -184,6 +178,30 @@ impl Control {
             out.push_back(Output::SendControl(ControlFrame::Generation { generation }));
         }
         Ok(())
+    }
+
+    /// A heartbeat out of turn; the next one is due a whole interval after it.
+    ///
+    /// Not while as many as are remembered have no answer: pings must not push those out of
+    /// memory that the interval has sent.
+    pub(super) fn ping(&mut self, now_ms: u64, out: &mut VecDeque<Output>) {
+        if self.unanswered.len() < limits::HEARTBEATS_UNANSWERED_MAX {
+            self.heartbeat(now_ms, out);
+        }
+    }
+
+    fn heartbeat(&mut self, now_ms: u64, out: &mut VecDeque<Output>) {
+        let (number, sent_ms) = (self.next_heartbeat, self.wall_ms(now_ms));
+        out.push_back(Output::SendControl(ControlFrame::Heartbeat {
+            number,
+            sent_ms,
+        }));
+        self.next_heartbeat += 1;
+        if self.unanswered.len() >= limits::HEARTBEATS_UNANSWERED_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((number, now_ms));
+        self.heartbeat_at_ms = now_ms.saturating_add(limits::HEARTBEAT_EVERY_MS);
     }
 
     pub(super) fn deadline(&self) -> u64 {

@@ -206,7 +206,11 @@ impl Session {
                 class: ErrorClass::Internal,
                 reason,
             }),
-            (_, Input::Tick) => Ok(()),
+            (_, Input::Tick | Input::Heard) => Ok(()),
+            (_, Input::Ping) => {
+                self.control.ping(now_ms, &mut self.out);
+                Ok(())
+            }
 
             (Opening | Running | Leaving, Input::Drain) => self.drain(now_ms),
             (Draining, Input::Drain) => Ok(()),
@@ -274,6 +278,8 @@ impl Session {
             Input::Control(_)
             | Input::Malformed(_)
             | Input::Failed(_)
+            | Input::Heard
+            | Input::Ping
             | Input::Drain
             | Input::Tick
             | Input::LinkLost(_) => Ok(()),
@@ -369,7 +375,7 @@ impl Session {
     fn hear(&mut self, input: &Input, now_ms: u64) {
         if matches!(
             input,
-            Input::Control(_) | Input::FromSender(..) | Input::FromReceiver(..)
+            Input::Control(_) | Input::FromSender(..) | Input::FromReceiver(..) | Input::Heard
         ) {
             self.heard_ms = now_ms;
         }

@@ -23,8 +23,9 @@ pub enum Input {
     FromReceiver(Lane, ReceiverFrame),
     /// The peer's bytes could not be read, opened or accepted: the text of the error.
     Malformed(String),
-    /// Answers [`Output::ReadLines`]: every epoch with waiting rows, the one this node numbers
-    /// under now, and the newest one of which anything was acknowledged.
+    /// Answers [`Output::ReadLines`]: every epoch with waiting rows or with dead letters that
+    /// may have been delivered, the one this node numbers under now, and the newest one of
+    /// which anything was acknowledged.
     Lines {
         /// The lane.
         lane: Lane,
@@ -35,7 +36,8 @@ pub enum Input {
     Rows {
         /// The lane.
         lane: Lane,
-        /// Rows that exist, in (boot, sequence) order; empty only with `exhausted`.
+        /// Rows that exist, in (boot, sequence) order; empty only with `exhausted`. That they
+        /// may leave this node, and that missing ones between them never did, is durable.
         rows: Vec<Row>,
         /// Nothing lies behind the last of them.
         exhausted: bool,
@@ -92,6 +94,10 @@ pub enum Input {
     },
     /// A request to the store failed for good, or another fault of this side.
     Failed(String),
+    /// A stream beside control and lanes brought a frame: the peer lives.
+    Heard,
+    /// Somebody wants to know the round trip now: a heartbeat goes out at once.
+    Ping,
     /// End by intent: take nothing new, finish the commit that is out, say goodbye.
     Drain,
     /// Time has passed.
@@ -119,6 +125,8 @@ impl Input {
             Input::Control(_)
             | Input::Malformed(_)
             | Input::Failed(_)
+            | Input::Heard
+            | Input::Ping
             | Input::Drain
             | Input::Tick
             | Input::LinkLost(_) => None,
@@ -160,6 +168,10 @@ pub enum Output {
     Settle {
         /// The lane.
         lane: Lane,
+        /// The first of this session on this lane, straight after Marks: it names the mark of
+        /// every epoch of Start, moved or not. Nothing above them is at the recipient and
+        /// nothing is on its way, so the store settles by it what it did not know the end of.
+        opening: bool,
         /// Highest acknowledged sequence per epoch.
         marks: Vec<Mark>,
         /// What the recipient refused. One without a row was settled before: nothing to do.
@@ -209,6 +221,8 @@ pub enum Output {
     },
     /// A heartbeat came back.
     RoundTrip {
+        /// The heartbeat's number.
+        number: u64,
         /// How long it took.
         ms: u64,
         /// The peer's wall clock minus ours, by its word. Untrusted.

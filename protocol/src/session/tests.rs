@@ -99,6 +99,7 @@ fn running(side: Side) -> Session {
                 spans: spans(OURS),
             },
             Input::FromReceiver(lane, answer),
+            Input::Settled { lane },
             Input::FromSender(lane, SenderFrame::Start(spans(THEIRS))),
             Input::MarksRead {
                 lane,
@@ -231,6 +232,8 @@ fn inputs() -> Vec<Input> {
             reason: reason(),
         },
         Input::Confirmed { lane },
+        Input::Heard,
+        Input::Ping,
         Input::Grew { lane },
         Input::Grant {
             lane,
@@ -348,6 +351,7 @@ fn the_tables_of_the_lanes_change_only_on_purpose() {
             }
             if phase == SenderPhase::Running {
                 sender.on_frame(answer(), &mut out).unwrap();
+                sender.on_settled(&mut out).unwrap();
                 sender.on_rows(vec![row(1)], true, &mut out).unwrap();
             }
             assert_eq!(sender.phase(), phase);
@@ -442,6 +446,7 @@ fn the_answer_to_a_heartbeat_gives_round_trip_and_skew() {
     assert_eq!(
         outputs(&mut session),
         [Output::RoundTrip {
+            number: 1,
             ms: 40,
             skew_ms: 100
         }]
@@ -452,6 +457,49 @@ fn the_answer_to_a_heartbeat_gives_round_trip_and_skew() {
         [],
         "a second answer says nothing new"
     );
+}
+
+#[test]
+fn a_ping_is_a_heartbeat_out_of_turn_and_their_number_is_bounded() {
+    let mut session = running(Side::Dialler);
+    let answer = |number| Input::Control(ControlFrame::HeartbeatReply { number, sent_ms: 0 });
+    session.handle(answer(1), START_MS);
+    outputs(&mut session);
+    session.set_wall_clock(90_000, START_MS + 5);
+    session.handle(Input::Ping, START_MS + 5);
+    let asked = Output::SendControl(ControlFrame::Heartbeat {
+        number: 2,
+        sent_ms: 90_000,
+    });
+    assert_eq!(outputs(&mut session), [asked], "by the clock that was set");
+    session.handle(answer(2), START_MS + 12);
+    assert!(matches!(
+        outputs(&mut session).as_slice(),
+        [Output::RoundTrip {
+            number: 2,
+            ms: 7,
+            ..
+        }]
+    ));
+    // A storm of pings at a peer that does not answer.
+    for _ in 0..100 {
+        session.handle(Input::Ping, START_MS + 20);
+    }
+    assert_eq!(
+        outputs(&mut session).len(),
+        limits::HEARTBEATS_UNANSWERED_MAX
+    );
+}
+
+#[test]
+fn a_frame_of_any_stream_is_a_sign_of_life() {
+    let mut session = running(Side::Listener);
+    let late_ms = START_MS + limits::SILENCE_MS_MAX - 1;
+    session.handle(Input::Heard, late_ms);
+    session.handle(Input::Tick, late_ms + limits::SILENCE_MS_MAX - 1);
+    assert_eq!(*session.state(), State::Running);
+    session.handle(Input::Tick, late_ms + limits::SILENCE_MS_MAX);
+    assert!(matches!(session.state(), State::Closed(_)));
 }
 
 #[test]
