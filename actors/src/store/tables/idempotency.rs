@@ -99,6 +99,11 @@ pub(crate) fn find(source: &impl Source, hash: [u8; 16]) -> Result<Option<Use>, 
     Ok(read(source, &Key::idempotency(hash), Use::decode)?)
 }
 
+/// Notes other content for a key that is remembered.
+pub(crate) fn rewrite(view: &mut View, hash: [u8; 16], used: &Use) {
+    view.put(Key::idempotency(hash), used.encode());
+}
+
 /// Remembers keys, and forgets as many old ones as are due.
 pub(crate) fn remember(view: &mut View, uses: &[([u8; 16], Use)]) -> Result<(), Refused> {
     if uses.is_empty() {

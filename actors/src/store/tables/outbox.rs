@@ -2,25 +2,27 @@
 //!
 //! A message is in exactly one place: in the outbox while it waits, nowhere when its recipient has
 //! it, among the dead letters when it was given up. So there is no table of receipts; a receipt's
-//! state follows from where the message is.
-//! Nothing here knows of sessions.
+//! state follows from where the message is, and from what the recipient said of its end.
+//! Nothing here knows of sessions. Taking rows out for one is `loading.rs`, deleting them
+//! `settling.rs`, giving them up `sweep.rs` and `dead.rs`.
 //!
 //! ```text
 //! Outbox  key  32 ‖ peer u32 ‖ lane u8 ‖ boot u32 ‖ sequence u64
-//!         value layout u8 = 1 ‖ bytes before u64 ‖ message
+//!         value layout u8 = 2 ‖ bytes before u64 ‖ failures born u32 ‖ expires: 0, or 1 ‖ ms u64 ‖ message
+//!         layout 1 has neither failures born (read as 0) nor expires (read as none)
 //! message = class u8 ‖ born ms u64 ‖ topic ‖ headers u32 × (name ‖ value) ‖ payload;  text = length u32 ‖ bytes
 //! ```
 //!
 //! `bytes before` is the weight of everything accepted in the line before this message, so that
-//! the weight of what waits is known from the oldest row alone.
+//! the weight of what waits is known from the oldest row alone; a row that was given up or replaced
+//! meanwhile makes it inexact until the line is empty. `failures born` is how often reaching the
+//! peer had failed when the row was accepted.
 
-use std::collections::BTreeSet;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::ControlFlow;
 
-use packhorse_protocol::epoch::{Epoch, Lane, Mark, Position, Refusal};
+use packhorse_protocol::epoch::{Epoch, Lane, Position};
 use packhorse_protocol::limits::KEY_BYTES_MAX;
 use packhorse_protocol::message::{DeliveryClass, Message};
-use packhorse_protocol::outbox::Row;
 
 use crate::store::engine::end_of;
 use crate::store::error::{ReadFault, Refused};
@@ -32,12 +34,14 @@ use crate::store::view::{Source, View};
 use super::dead::{self, Dead};
 use super::idempotency::{self, Use};
 use super::lines::{self, Line};
+use super::outcomes::{self, Outcome};
 use super::peers::{self, PeerNumber};
-use super::read;
+use super::settling::own_line;
+use super::sweep;
+use super::{done, read};
 
-/// Rows that one settling job deletes at most; more take another job, so that no batch holds up
-/// the others for long.
-pub(crate) const SETTLE_ROWS_MAX: u64 = 4_096;
+/// How many retries of one message a receipt is followed through.
+const RETRIES_FOLLOWED_MAX: usize = 64;
 
 /// A message to be accepted.
 #[derive(Clone, Debug)]
@@ -46,6 +50,43 @@ pub struct NewMessage {
     pub message: Message,
     /// The sender's own name for it: repeating it gives the first receipt again.
     pub key: Option<String>,
+    /// When it is given up if it still waits, in wall milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Whether it takes the place of an earlier message with the same key that has certainly not
+    /// left this node.
+    pub replace: bool,
+}
+
+impl NewMessage {
+    /// A message without a key or an end of its own.
+    #[must_use]
+    pub fn new(message: Message) -> Self {
+        Self {
+            message,
+            key: None,
+            expires_ms: None,
+            replace: false,
+        }
+    }
+}
+
+/// Which messages are meant. What is not named is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this peer.
+    pub peer: Option<PeerNumber>,
+    /// Only of exactly this topic.
+    pub topic: Option<String>,
+}
+
+impl Filter {
+    pub(super) fn takes_peer(&self, peer: PeerNumber) -> bool {
+        self.peer.is_none_or(|wanted| wanted == peer)
+    }
+
+    pub(super) fn takes_topic(&self, topic: &str) -> bool {
+        self.topic.as_deref().is_none_or(|wanted| wanted == topic)
+    }
 }
 
 /// A message that is safe here.
@@ -55,7 +96,7 @@ pub struct Accepted {
     pub id: ReceiptId,
     /// Where it is now.
     pub state: ReceiptState,
-    /// It had been accepted before, under the same key.
+    /// Its name had been given out before, under the same key; also when it was replaced.
     pub repeated: bool,
 }
 
@@ -83,6 +124,10 @@ pub struct ReceiptRecord {
     pub reason: Option<String>,
     /// The message, while it is here.
     pub message: Option<Message>,
+    /// What its handler there wrote, when it wrote something.
+    pub output: Option<Vec<u8>>,
+    /// When that became known here, where it is known.
+    pub at_ms: Option<u64>,
 }
 
 /// One row of a listing of the outbox.
@@ -92,6 +137,12 @@ pub struct OutboxRow {
     pub id: ReceiptId,
     /// The message.
     pub message: Message,
+    /// When it is given up if it still waits, in wall milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Failed attempts to reach the peer since it was accepted.
+    pub failures: u32,
+    /// It has certainly not left this node.
+    pub unoffered: bool,
 }
 
 /// Some rows of many.
@@ -103,19 +154,66 @@ pub struct Listing<T> {
     pub rows: Vec<T>,
 }
 
-pub(super) fn encode_row(bytes_before: u64, message: &Message) -> Vec<u8> {
-    // 64: the fixed fields of the row and of the message, with a few headers' lengths.
-    Pen::new(1, 64 + message.weight())
+/// A row as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) bytes_before: u64,
+    pub(crate) failures_born: u32,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) message: Message,
+}
+
+impl Stored {
+    /// Whether its own end has passed.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        self.expires_ms
+            .is_some_and(|expires_ms| expires_ms <= now_ms)
+    }
+}
+
+pub(super) fn encode_row(
+    bytes_before: u64,
+    failures_born: u32,
+    expires_ms: Option<u64>,
+    message: &Message,
+) -> Vec<u8> {
+    // 80: the fixed fields of the row and of the message, with a few headers' lengths.
+    Pen::new(2, 80 + message.weight())
         .u64(bytes_before)
+        .u32(failures_born)
+        .maybe_u64(expires_ms)
         .message(message)
         .done()
 }
 
-pub(super) fn decode_row(bytes: &[u8]) -> Result<(u64, Message), Malformed> {
-    let mut cursor = Cursor::new(1, bytes)?;
-    let row = (cursor.u64()?, cursor.message()?);
+pub(super) fn decode_row(bytes: &[u8]) -> Result<Stored, Malformed> {
+    let (layout, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
+    let bytes_before = cursor.u64()?;
+    let (failures_born, expires_ms) = if layout == 1 {
+        (0, None)
+    } else {
+        (cursor.u32()?, cursor.maybe_u64()?)
+    };
+    let message = cursor.message()?;
     cursor.end()?;
-    Ok(row)
+    Ok(Stored {
+        bytes_before,
+        failures_born,
+        expires_ms,
+        message,
+    })
+}
+
+/// One call of [`accept`] under way.
+struct Accepting {
+    peer: PeerNumber,
+    lane: Lane,
+    epoch: Epoch,
+    /// The line that new messages go into. Written at the end.
+    line: Line,
+    /// Keys that this call has used.
+    uses: Vec<([u8; 16], Use)>,
+    failures: u32,
 }
 
 /// Accepts messages for one peer and lane, all or none.
@@ -125,99 +223,193 @@ pub(crate) fn accept(
     lane: Lane,
     messages: Vec<NewMessage>,
 ) -> Result<Vec<Accepted>, Refused> {
-    if !peers::exists(view, peer)? {
-        return Err(Refused::NoSuchPeer(peer));
-    }
+    let failures = peers::failures(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
     let epoch = view.epoch();
-    let before = lines::line(view, peer, lane, epoch.boot)?;
-    let mut line = before.unwrap_or_else(|| Line::new(epoch.nonce));
+    let before = lines::line(view, peer, lane, epoch.boot)?.unwrap_or(Line::new(epoch.nonce));
+    let mut call = Accepting {
+        peer,
+        lane,
+        epoch,
+        line: before,
+        uses: Vec::new(),
+        failures,
+    };
     let mut accepted = Vec::with_capacity(messages.len());
-    let mut uses: Vec<([u8; 16], Use)> = Vec::new();
-    for NewMessage { message, key } in messages {
-        check(&message, key.as_deref())?;
-        let key = match key {
-            None => None,
-            Some(key) => {
-                let hash = idempotency::hash(view, peer, &key);
-                let content = idempotency::content(view, &message);
-                // Within one call a key may come twice as well.
-                let within = uses
-                    .iter()
-                    .find(|(known, _)| *known == hash)
-                    .map(|(_, used)| *used);
-                let used = match within {
-                    Some(used) => Some(used),
-                    None => idempotency::find(view, hash)?,
-                };
-                if let Some(used) = used {
-                    accepted.push(repeated(view, &used, content, within.is_some())?);
-                    continue;
-                }
-                Some((hash, content))
-            }
-        };
-        let position = Position {
-            epoch,
-            sequence: line.next,
-        };
-        let id = ReceiptId {
-            peer,
-            lane,
-            position,
-        };
-        let row = encode_row(line.bytes_accepted, &message);
-        view.put(Key::outbox(peer, lane, epoch.boot, line.next), row);
-        if line.waiting() == 0 {
-            line.oldest_born_ms = Some(message.born_ms);
-        }
-        line.bytes_accepted += message.weight() as u64;
-        line.next += 1;
-        if let Some((hash, content)) = key {
-            uses.push((
-                hash,
-                Use {
-                    receipt: id,
-                    content,
-                    at_ms: view.now_ms(),
-                },
-            ));
-        }
-        accepted.push(Accepted {
-            id,
-            state: ReceiptState::Accepted,
-            repeated: false,
-        });
+    for new in messages {
+        check(&new.message, new.key.as_deref())?;
+        accepted.push(call.take(view, &new)?);
     }
-    let grown = line.next - before.map_or(1, |line| line.next);
-    if grown > 0 {
-        idempotency::remember(view, &uses)?;
-        lines::put(view, peer, lane, epoch.boot, &line, grown, 0)?;
+    idempotency::remember(view, &call.uses)?;
+    if call.line != before {
+        let grown = call.line.next - before.next;
+        lines::put(view, peer, lane, epoch.boot, &call.line, grown, 0)?;
     }
     Ok(accepted)
 }
 
-fn repeated(
-    view: &View,
-    used: &Use,
-    content: [u8; 16],
-    is_in_this_call: bool,
-) -> Result<Accepted, Refused> {
-    if used.content != content {
-        return Err(Refused::KeyConflict {
-            receipt: used.receipt.to_string(),
-        });
+impl Accepting {
+    fn take(&mut self, view: &mut View, new: &NewMessage) -> Result<Accepted, Refused> {
+        let key = match &new.key {
+            None => None,
+            Some(key) => {
+                let hash = idempotency::hash(view, self.peer, key);
+                let content = idempotency::content(view, &new.message);
+                // Within one call a key may come twice as well.
+                let within = self.uses.iter().position(|(known, _)| *known == hash);
+                let used = match within.and_then(|index| self.uses.get(index)) {
+                    Some((_, used)) => Some(*used),
+                    None => idempotency::find(view, hash)?,
+                };
+                match used {
+                    Some(used) if used.content == content => return self.repeated(view, &used),
+                    Some(used) if new.replace => {
+                        return self.replace(view, new, hash, Use { content, ..used });
+                    }
+                    Some(used) => {
+                        return Err(Refused::KeyConflict {
+                            receipt: used.receipt.to_string(),
+                        });
+                    }
+                    None => Some((hash, content)),
+                }
+            }
+        };
+        check_end(view, new)?;
+        let id = self.append(view, new);
+        if let Some((hash, content)) = key {
+            let (receipt, at_ms) = (id, view.now_ms());
+            let used = Use {
+                receipt,
+                content,
+                at_ms,
+            };
+            self.uses.push((hash, used));
+        }
+        Ok(Accepted {
+            id,
+            state: ReceiptState::Accepted,
+            repeated: false,
+        })
     }
-    // The line of this call is not written yet, so it could not answer for it.
-    let state = if is_in_this_call {
-        ReceiptState::Accepted
-    } else {
-        state(view, &used.receipt)?.map_or(ReceiptState::Stored, |(state, _)| state)
-    };
-    Ok(Accepted {
-        id: used.receipt,
-        state,
-        repeated: true,
-    })
+
+    fn append(&mut self, view: &mut View, new: &NewMessage) -> ReceiptId {
+        let Accepting {
+            peer,
+            lane,
+            epoch,
+            line,
+            failures,
+            ..
+        } = self;
+        let sequence = line.next;
+        let row = encode_row(line.bytes_accepted, *failures, new.expires_ms, &new.message);
+        view.put(Key::outbox(*peer, *lane, epoch.boot, sequence), row);
+        if line.waiting() == 0 {
+            line.oldest_born_ms = Some(new.message.born_ms);
+        }
+        if !line.is_limited() {
+            line.limited_first = sequence;
+            line.due_ms = None;
+        }
+        match sweep::first_due(&new.message, new.expires_ms) {
+            Some(due_ms) => line.limit(sequence, due_ms),
+            // None of those before has a limit, nor has this one.
+            None if line.limited_first == sequence => line.limited_first += 1,
+            None => {}
+        }
+        line.bytes_accepted += new.message.weight() as u64;
+        line.next += 1;
+        ReceiptId {
+            peer: *peer,
+            lane: *lane,
+            position: Position {
+                epoch: *epoch,
+                sequence,
+            },
+        }
+    }
+
+    fn repeated(&self, view: &View, used: &Use) -> Result<Accepted, Refused> {
+        // The line of this call is not written yet, so it could not answer for it.
+        let state = if self.uses.iter().any(|(_, known)| known == used) {
+            ReceiptState::Accepted
+        } else {
+            state(view, &used.receipt)?.unwrap_or(ReceiptState::Stored)
+        };
+        Ok(Accepted {
+            id: used.receipt,
+            state,
+            repeated: true,
+        })
+    }
+
+    /// Rewrites a row that has certainly not left this node. `used` names its receipt and the new
+    /// content.
+    fn replace(
+        &mut self,
+        view: &mut View,
+        new: &NewMessage,
+        hash: [u8; 16],
+        used: Use,
+    ) -> Result<Accepted, Refused> {
+        check_end(view, new)?;
+        let id = used.receipt;
+        let too_late = || Refused::TooLate {
+            receipt: id.to_string(),
+        };
+        let Position { epoch, sequence } = id.position;
+        let is_this_line = (id.lane, epoch) == (self.lane, self.epoch);
+        let mut line = if is_this_line {
+            self.line
+        } else {
+            own_line(view, id.peer, id.lane, epoch)?.ok_or_else(too_late)?
+        };
+        if !(line.first.max(line.offered + 1)..line.next).contains(&sequence) {
+            return Err(too_late());
+        }
+        let key = Key::outbox(id.peer, id.lane, epoch.boot, sequence);
+        let before = read(view, &key, decode_row)?.ok_or_else(too_late)?;
+        let row = encode_row(
+            before.bytes_before,
+            self.failures,
+            new.expires_ms,
+            &new.message,
+        );
+        view.put(key, row);
+        line.edits += 1;
+        if let Some(due_ms) = sweep::first_due(&new.message, new.expires_ms) {
+            line.limit(sequence, due_ms);
+        }
+        if sequence == line.first {
+            line.oldest_born_ms = Some(new.message.born_ms);
+        }
+        if is_this_line {
+            self.line = line;
+        } else {
+            lines::put(view, id.peer, id.lane, epoch.boot, &line, 0, 0)?;
+        }
+        match self.uses.iter_mut().find(|(known, _)| *known == hash) {
+            Some((_, known)) => *known = used,
+            None => idempotency::rewrite(view, hash, &used),
+        }
+        Ok(Accepted {
+            id,
+            state: ReceiptState::Accepted,
+            repeated: true,
+        })
+    }
+}
+
+/// A message that is over before it begins is a mistake of whoever sends it. Not asked of one that
+/// was accepted before: repeating it has to give its receipt.
+fn check_end(view: &View, new: &NewMessage) -> Result<(), Refused> {
+    let now_ms = view.now_ms();
+    match new.expires_ms {
+        Some(expires_ms) if expires_ms <= now_ms => {
+            Err(Refused::ExpiresPast { expires_ms, now_ms })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check(message: &Message, key: Option<&str>) -> Result<(), Refused> {
@@ -232,250 +424,75 @@ fn check(message: &Message, key: Option<&str>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Deletes what the recipient has settled; what it refused becomes a dead letter in the same step.
-///
-/// Returns whether more rows are to be deleted, by another call with the same arguments.
-pub(crate) fn settle(
-    view: &mut View,
-    peer: PeerNumber,
-    lane: Lane,
-    marks: &[Mark],
-    refusals: &[Refusal],
-) -> Result<bool, Refused> {
-    // ORDER: refusals first. The mark covers refused sequences too, and would delete their rows.
-    for refusal in refusals {
-        dead::bury(view, peer, lane, refusal)?;
-    }
-    let mut rows_left = SETTLE_ROWS_MAX;
-    let mut more = false;
-    for mark in marks {
-        let boot = mark.epoch.boot;
-        let Some(mut line) = own_line(view, peer, lane, mark.epoch)? else {
-            continue;
-        };
-        // A mark above what was given out belongs to a copy of this store that lived on; all that
-        // is here is settled then.
-        let settled = mark.settled.min(line.next - 1);
-        if settled < line.first {
-            if settled > line.acknowledged {
-                line.acknowledged = settled;
-                lines::put(view, peer, lane, boot, &line, 0, 0)?;
-            }
-            continue;
-        }
-        let last = settled.min(line.first + rows_left - 1);
-        let count = last + 1 - line.first;
-        for sequence in line.first..=last {
-            view.delete(Key::outbox(peer, lane, boot, sequence));
-        }
-        rows_left -= count;
-        line.first = last + 1;
-        line.acknowledged = line.acknowledged.max(last);
-        find_oldest(view, peer, lane, boot, &mut line)?;
-        lines::put(view, peer, lane, boot, &line, 0, count)?;
-        more |= last < settled;
-        if rows_left == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(more)
-}
-
-/// A line of ours, unless the peer speaks of an epoch that never was.
-pub(super) fn own_line(
-    view: &View,
-    peer: PeerNumber,
-    lane: Lane,
-    epoch: Epoch,
-) -> Result<Option<Line>, Refused> {
-    let line = lines::line(view, peer, lane, epoch.boot)?;
-    Ok(line.filter(|line| line.nonce == epoch.nonce))
-}
-
-/// Moves the line's first sequence over rows that are gone, and tells what its oldest row says.
-pub(super) fn find_oldest(
-    view: &View,
-    peer: PeerNumber,
-    lane: Lane,
-    boot: u32,
-    line: &mut Line,
-) -> Result<(), Refused> {
-    while line.waiting() > 0 {
-        match read(view, &Key::outbox(peer, lane, boot, line.first), decode_row) {
-            Ok(Some((bytes_before, message))) => {
-                line.bytes_gone = bytes_before;
-                line.oldest_born_ms = Some(message.born_ms);
-                return Ok(());
-            }
-            // Refused or damaged, and a dead letter by now. One that is simply gone is not passed
-            // over: a load comes upon it and buries it.
-            Ok(None) => {
-                let epoch = Epoch {
-                    boot,
-                    nonce: line.nonce,
-                };
-                let sequence = line.first;
-                if !is_dead(view, peer, lane, Position { epoch, sequence })? {
-                    return Ok(());
-                }
-                line.first += 1;
-            }
-            Err(fault) if fault.is_damage() => return Ok(()),
-            Err(fault) => return Err(fault.into()),
-        }
-    }
-    line.oldest_born_ms = None;
-    line.bytes_gone = line.bytes_accepted;
-    Ok(())
-}
-
-/// What a load found.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Loaded {
-    pub(crate) rows: Vec<Row>,
-    /// Nothing lies behind the last row.
-    pub(crate) exhausted: bool,
-    /// Rows that do not open.
-    pub(crate) damaged: Vec<Position>,
-}
-
-/// Rows in (boot, sequence) order behind `after`, until either limit is met. A row larger than the
-/// limit of bytes comes alone.
-pub(crate) fn load(
-    source: &impl Source,
-    peer: PeerNumber,
-    lane: Lane,
-    after: Option<Position>,
-    count_max: usize,
-    bytes_max: usize,
-) -> Result<Loaded, ReadFault> {
-    let mut loaded = Loaded::default();
-    let mut bytes = 0;
-    for (boot, line) in lines::of_lane(source, peer, lane)? {
-        let epoch = Epoch {
-            boot,
-            nonce: line.nonce,
-        };
-        let first = match after {
-            Some(after) if boot < after.epoch.boot => continue,
-            Some(after) if boot == after.epoch.boot => line.first.max(after.sequence + 1),
-            _ => line.first,
-        };
-        if first >= line.next {
-            continue;
-        }
-        let from = Key::outbox(peer, lane, boot, first);
-        let end = end_of(Key::outbox(peer, lane, boot, line.next - 1).as_bytes());
-        let mut is_full = false;
-        source.scan(&from, &end, &mut |key, plain| {
-            let position = Position {
-                epoch,
-                sequence: key.last_u64(),
-            };
-            let Ok(Ok((_, message))) = plain.map(|plain| decode_row(&plain)) else {
-                loaded.damaged.push(position);
-                return ControlFlow::Continue(());
-            };
-            let weight = message.weight();
-            let is_over = loaded.rows.len() >= count_max || bytes + weight > bytes_max;
-            if is_over && !loaded.rows.is_empty() {
-                is_full = true;
-                return ControlFlow::Break(());
-            }
-            bytes += weight;
-            loaded.rows.push(Row { position, message });
-            ControlFlow::Continue(())
-        })?;
-        let last = match loaded.rows.last() {
-            Some(row) if is_full => row.position.sequence,
-            _ => line.next - 1,
-        };
-        is_full |= fill_gaps(
-            source,
-            peer,
-            lane,
-            epoch,
-            first..=last,
-            count_max,
-            &mut loaded,
-        )?;
-        if is_full {
-            return Ok(loaded);
-        }
-    }
-    loaded.exhausted = true;
-    Ok(loaded)
-}
-
-/// Accounts for every sequence that a scan did not show: a scan ends at a block that cannot be
-/// read, and a lost file shows nothing at all. A sequence is a row, a dead letter, or damaged;
-/// none is passed over in silence. Returns whether it stopped before the end of `range`.
-fn fill_gaps(
-    source: &impl Source,
-    peer: PeerNumber,
-    lane: Lane,
-    epoch: Epoch,
-    range: RangeInclusive<u64>,
-    count_max: usize,
-    loaded: &mut Loaded,
-) -> Result<bool, ReadFault> {
-    let is_here = |position: &Position| position.epoch == epoch;
-    let damaged = loaded.damaged.iter().copied().filter(is_here);
-    let rows = loaded.rows.iter().map(|row| row.position).filter(is_here);
-    let seen: BTreeSet<u64> = rows.chain(damaged).map(|at| at.sequence).collect();
-    let expected = range.end().saturating_sub(*range.start()) + 1;
-    if seen.len() as u64 == expected {
-        return Ok(false);
-    }
-    let mut looked_up = 0;
-    for sequence in range.filter(|sequence| !seen.contains(sequence)) {
-        if looked_up >= count_max {
-            // What lies behind the last gap that was looked at comes with the next load.
-            loaded
-                .rows
-                .retain(|row| row.position < Position { epoch, sequence });
-            loaded
-                .damaged
-                .retain(|at| *at < Position { epoch, sequence });
-            return Ok(true);
-        }
-        let position = Position { epoch, sequence };
-        let row = Key::outbox(peer, lane, epoch.boot, sequence);
-        match read(source, &row, decode_row) {
-            Ok(Some((_, message))) => loaded.rows.push(Row { position, message }),
-            Ok(None) if is_dead(source, peer, lane, position)? => continue,
-            Ok(None) => loaded.damaged.push(position),
-            Err(fault) if fault.is_damage() => loaded.damaged.push(position),
-            Err(fault) => return Err(fault),
-        }
-        looked_up += 1;
-    }
-    loaded.rows.sort_unstable_by_key(|row| row.position);
-    Ok(false)
-}
-
-/// Whether a sequence was given up.
-pub(super) fn is_dead(
-    source: &impl Source,
-    peer: PeerNumber,
-    lane: Lane,
-    position: Position,
-) -> Result<bool, ReadFault> {
-    let key = Key::dead(peer, lane, position.epoch.boot, position.sequence);
-    Ok(read(source, &key, Dead::decode)?.is_some())
-}
-
-/// Where a message is; `None` when this store never accepted it or has forgotten its epoch.
+/// How far a message came; `None` when this store never accepted it or has forgotten its epoch.
 pub(crate) fn state(
     source: &impl Source,
     id: &ReceiptId,
-) -> Result<Option<(ReceiptState, Option<Dead>)>, ReadFault> {
+) -> Result<Option<ReceiptState>, ReadFault> {
+    Ok(receipt(source, id)?.map(|record| record.state))
+}
+
+/// What is known of a message.
+pub(crate) fn receipt(
+    source: &impl Source,
+    id: &ReceiptId,
+) -> Result<Option<ReceiptRecord>, ReadFault> {
+    if lines::is_foreign(source, id)? {
+        return Ok(None);
+    }
+    let mut asked = *id;
+    for _ in 0..RETRIES_FOLLOWED_MAX {
+        match outcomes::find(source, &asked)? {
+            Some(Outcome::RetriedAs(next)) => asked = next,
+            Some(Outcome::Done { output, at_ms }) => {
+                return Ok(Some(ReceiptRecord {
+                    output: Some(output),
+                    at_ms: Some(at_ms),
+                    ..plain_record(*id, ReceiptState::Done)
+                }));
+            }
+            // INVARIANT: handled is the last word. It failed before and was put back there, or it
+            // was dropped here after it had arrived.
+            Some(Outcome::Failed { .. }) if is_done(source, &asked)? => {
+                return Ok(Some(plain_record(*id, ReceiptState::Done)));
+            }
+            Some(Outcome::Failed {
+                reason,
+                output,
+                at_ms,
+            }) => {
+                return Ok(Some(ReceiptRecord {
+                    reason: Some(reason),
+                    output: Some(output).filter(|output| !output.is_empty()),
+                    at_ms: Some(at_ms),
+                    ..plain_record(*id, ReceiptState::Failed)
+                }));
+            }
+            None => break,
+        }
+    }
+    Ok(by_place(source, &asked)?.map(|record| ReceiptRecord { id: *id, ..record }))
+}
+
+fn is_done(source: &impl Source, id: &ReceiptId) -> Result<bool, ReadFault> {
     let Position { epoch, sequence } = id.position;
-    let dead = read(
-        source,
-        &Key::dead(id.peer, id.lane, epoch.boot, sequence),
-        Dead::decode,
-    )?;
+    done::covers(source, id.peer, id.lane, epoch.boot, sequence)
+}
+
+fn plain_record(id: ReceiptId, state: ReceiptState) -> ReceiptRecord {
+    ReceiptRecord {
+        id,
+        state,
+        reason: None,
+        message: None,
+        output: None,
+        at_ms: None,
+    }
+}
+
+/// What follows from where a message is.
+fn by_place(source: &impl Source, id: &ReceiptId) -> Result<Option<ReceiptRecord>, ReadFault> {
+    let Position { epoch, sequence } = id.position;
     let (nonce, first, last) = match lines::line(source, id.peer, id.lane, epoch.boot)? {
         Some(line) => (line.nonce, line.first, line.next - 1),
         None => match lines::past(source, id.peer, id.lane, epoch.boot)? {
@@ -486,54 +503,56 @@ pub(crate) fn state(
     if nonce != epoch.nonce || sequence == 0 || sequence > last {
         return Ok(None);
     }
-    Ok(Some(match dead {
-        Some(dead) => (ReceiptState::Failed, Some(dead)),
-        None if sequence >= first => (ReceiptState::Accepted, None),
-        None => (ReceiptState::Stored, None),
-    }))
+    // The recipient's word is newer than a letter of ours that may have been delivered.
+    if is_done(source, id)? {
+        return Ok(Some(plain_record(*id, ReceiptState::Done)));
+    }
+    let key = Key::dead(id.peer, id.lane, epoch.boot, sequence);
+    if let Some(dead) = read(source, &key, Dead::decode)? {
+        let letter = dead::letter(source, *id, dead)?;
+        return Ok(Some(ReceiptRecord {
+            reason: Some(letter.reason),
+            message: letter.message,
+            at_ms: Some(letter.at_ms),
+            ..plain_record(*id, ReceiptState::Failed)
+        }));
+    }
+    if sequence >= first {
+        let key = Key::outbox(id.peer, id.lane, epoch.boot, sequence);
+        let message = read(source, &key, decode_row)?.map(|row| row.message);
+        return Ok(Some(ReceiptRecord {
+            message,
+            ..plain_record(*id, ReceiptState::Accepted)
+        }));
+    }
+    Ok(Some(plain_record(*id, ReceiptState::Stored)))
 }
 
-/// What is known of a message.
-pub(crate) fn receipt(
+/// The oldest rows that match of all lines of the user lane, line by line.
+///
+/// What the nodes tell each other is no message of anybody's, so it is neither shown nor counted.
+pub(crate) fn list(
     source: &impl Source,
-    id: &ReceiptId,
-) -> Result<Option<ReceiptRecord>, ReadFault> {
-    let Some((state, dead)) = state(source, id)? else {
-        return Ok(None);
-    };
-    let reason = dead.as_ref().map(|dead| dead::reason(dead.code).to_owned());
-    let message = match (state, dead) {
-        (_, Some(dead)) => dead.message,
-        (ReceiptState::Accepted, None) => {
-            let Position { epoch, sequence } = id.position;
-            read(
-                source,
-                &Key::outbox(id.peer, id.lane, epoch.boot, sequence),
-                decode_row,
-            )?
-            .map(|(_, message)| message)
-        }
-        _ => None,
-    };
-    Ok(Some(ReceiptRecord {
-        id: *id,
-        state,
-        reason,
-        message,
-    }))
-}
-
-/// The oldest rows of all lines, line by line.
-pub(crate) fn list(source: &impl Source, limit: usize) -> Result<Listing<OutboxRow>, ReadFault> {
+    filter: &Filter,
+    limit: usize,
+) -> Result<Listing<OutboxRow>, ReadFault> {
     let mut listing = Listing {
         total: 0,
         rows: Vec::new(),
     };
     for (peer, lane, boot, line) in lines::all(source)? {
-        listing.total += line.waiting();
-        if listing.rows.len() >= limit || line.waiting() == 0 {
+        if lane != Lane::User || !filter.takes_peer(peer) || line.waiting() == 0 {
             continue;
         }
+        // Only rows tell their topics; without one the line knows.
+        let counts_rows = filter.topic.is_some();
+        if !counts_rows {
+            listing.total += line.waiting();
+            if listing.rows.len() >= limit {
+                continue;
+            }
+        }
+        let failures = peers::failures(source, peer)?.unwrap_or(0);
         let epoch = Epoch {
             boot,
             nonce: line.nonce,
@@ -541,21 +560,29 @@ pub(crate) fn list(source: &impl Source, limit: usize) -> Result<Listing<OutboxR
         let from = Key::outbox(peer, lane, boot, line.first);
         let end = end_of(Key::outbox(peer, lane, boot, line.next - 1).as_bytes());
         source.scan(&from, &end, &mut |key, plain| {
-            if listing.rows.len() >= limit {
+            if listing.rows.len() >= limit && !counts_rows {
                 return ControlFlow::Break(());
             }
-            if let Ok(Ok((_, message))) = plain.map(|plain| decode_row(&plain)) {
-                let position = Position {
-                    epoch,
-                    sequence: key.last_u64(),
-                };
+            let Ok(Ok(row)) = plain.map(|plain| decode_row(&plain)) else {
+                return ControlFlow::Continue(());
+            };
+            if !filter.takes_topic(&row.message.topic) {
+                return ControlFlow::Continue(());
+            }
+            listing.total += u64::from(counts_rows);
+            if listing.rows.len() < limit {
+                let sequence = key.last_u64();
+                let position = Position { epoch, sequence };
                 listing.rows.push(OutboxRow {
                     id: ReceiptId {
                         peer,
                         lane,
                         position,
                     },
-                    message,
+                    message: row.message,
+                    expires_ms: row.expires_ms,
+                    failures: failures.saturating_sub(row.failures_born),
+                    unoffered: sequence > line.offered,
                 });
             }
             ControlFlow::Continue(())
