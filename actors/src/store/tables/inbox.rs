@@ -3,7 +3,9 @@
 //! A message enters in one step with the mark that says so, once; whether its sender may send to
 //! its topic is decided here, inside the write, on the stored peer. An index by topic and a small
 //! record per topic make sure that nothing is ever scanned over what was handled before.
-//! Leases are no business of this table.
+//! The system lane ends here too, in `receipts.rs`: it never reaches the inbox and needs no grant.
+//! Leases are no business of this table; what is handed out is looked for in `inbox_search.rs`,
+//! and how a message leaves stands in `inbox_settle.rs`.
 //!
 //! ```text
 //! Inbox       key  48 ‖ arrival u64
@@ -32,7 +34,7 @@ use crate::store::view::{Note, Source, View};
 use super::dead::set_aside;
 use super::outbox::Listing;
 use super::peers::{self, PeerNumber};
-use super::{marks, read};
+use super::{marks, read, receipts};
 
 /// A receiver stops reading at the first of these; what was under way then may still come.
 const REFUSALS_MAX: usize = REFUSALS_UNCONFIRMED_MAX + WINDOW_MESSAGES;
@@ -93,13 +95,13 @@ pub(super) fn decode_row(arrival: u64, bytes: &[u8]) -> Result<InboxRow, Malform
 
 /// The inbox as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Totals {
+pub(super) struct Totals {
     next: u64,
-    first: u64,
+    pub(super) first: u64,
     waiting: u64,
 }
 
-fn totals(source: &impl Source) -> Result<Totals, ReadFault> {
+pub(super) fn totals(source: &impl Source) -> Result<Totals, ReadFault> {
     let totals = read(source, &Key::meta(Meta::Inbox), |bytes| {
         let mut cursor = Cursor::new(1, bytes)?;
         let totals = Totals {
@@ -128,21 +130,23 @@ fn put_totals(view: &mut View, totals: Totals) {
 
 /// One topic of the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Topic {
-    first: u64,
-    waiting: u64,
+pub(super) struct Topic {
+    pub(super) first: u64,
+    pub(super) waiting: u64,
 }
 
-fn topic(source: &impl Source, hash: [u8; 16]) -> Result<Option<Topic>, ReadFault> {
-    read(source, &Key::topic(hash), |bytes| {
-        let mut cursor = Cursor::new(1, bytes)?;
-        let topic = Topic {
-            first: cursor.u64()?,
-            waiting: cursor.u64()?,
-        };
-        cursor.end()?;
-        Ok(topic)
-    })
+pub(super) fn decode_topic(bytes: &[u8]) -> Result<Topic, Malformed> {
+    let mut cursor = Cursor::new(1, bytes)?;
+    let topic = Topic {
+        first: cursor.u64()?,
+        waiting: cursor.u64()?,
+    };
+    cursor.end()?;
+    Ok(topic)
+}
+
+pub(super) fn topic(source: &impl Source, hash: [u8; 16]) -> Result<Option<Topic>, ReadFault> {
+    read(source, &Key::topic(hash), decode_topic)
 }
 
 fn put_topic(view: &mut View, hash: [u8; 16], topic: Topic) {
@@ -157,7 +161,7 @@ fn put_topic(view: &mut View, hash: [u8; 16], topic: Topic) {
     }
 }
 
-fn topic_hash(source: &impl Source, lane: Lane, topic: &str) -> [u8; 16] {
+pub(super) fn topic_hash(source: &impl Source, lane: Lane, topic: &str) -> [u8; 16] {
     source
         .vault()
         .index_hash(b"topic", &[&[lane as u8], topic.as_bytes()])
@@ -173,16 +177,7 @@ pub(crate) fn store(
     items: &[Inbound],
 ) -> Result<(Vec<Mark>, Vec<Refusal>), Refused> {
     let record = peers::peer(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
-    let before = totals(view)?;
-    let mut intake = Intake {
-        peer,
-        lane,
-        grants: record.grants,
-        totals: before,
-        topics: BTreeMap::new(),
-        last_topic: (String::new(), [0; 16]),
-        refused: 0,
-    };
+    let mut intake = Intake::new(view, peer, lane, record.grants)?;
     let mut touched: Vec<(Epoch, u64, bool)> = Vec::new();
     for item in items {
         let epoch = match item {
@@ -214,19 +209,8 @@ pub(crate) fn store(
     if touched.iter().any(|(.., is_new)| *is_new) {
         marks::forget_oldest(view, peer, lane)?;
     }
-    let Intake {
-        totals,
-        topics,
-        refused,
-        ..
-    } = intake;
-    for (hash, topic) in topics {
-        put_topic(view, hash, topic);
-    }
-    if totals != before {
-        put_totals(view, totals);
-        view.note(Note::Arrived(totals.next - 1));
-    }
+    let refused = intake.refused;
+    intake.finish(view);
     let refusals = marks::refusals(view, peer, lane)?;
     if refused > 0 && refusals.len() > REFUSALS_MAX {
         let waiting = refusals.len();
@@ -247,6 +231,7 @@ struct Intake {
     peer: PeerNumber,
     lane: Lane,
     grants: Grants,
+    before: Totals,
     totals: Totals,
     topics: BTreeMap<[u8; 16], Topic>,
     /// Batches are mostly of one topic: its hash is made once.
@@ -255,6 +240,31 @@ struct Intake {
 }
 
 impl Intake {
+    fn new(view: &View, peer: PeerNumber, lane: Lane, grants: Grants) -> Result<Self, Refused> {
+        let totals = totals(view)?;
+        Ok(Self {
+            peer,
+            lane,
+            grants,
+            before: totals,
+            totals,
+            topics: BTreeMap::new(),
+            last_topic: (String::new(), [0; 16]),
+            refused: 0,
+        })
+    }
+
+    /// Writes the counters that were changed.
+    fn finish(self, view: &mut View) {
+        for (hash, topic) in self.topics {
+            put_topic(view, hash, topic);
+        }
+        if self.totals != self.before {
+            put_totals(view, self.totals);
+            view.note(Note::Arrived(self.totals.next - 1));
+        }
+    }
+
     fn take(
         &mut self,
         view: &mut View,
@@ -275,20 +285,27 @@ impl Intake {
                 continue;
             }
             let at = Position { epoch, sequence };
-            let admitted = message.as_ref().map_err(|code| *code);
-            match admitted.and_then(|message| self.admit(message)) {
-                Ok(message) => self.keep(view, at, message)?,
-                Err(code) => {
-                    marks::refuse(view, self.peer, self.lane, at, code);
-                    self.refused += 1;
-                }
+            let taken = match (message, self.lane) {
+                (Err(code), _) => Err(*code),
+                (Ok(message), Lane::System) => receipts::take(view, self.peer, message)?,
+                (Ok(message), Lane::User) => match self.admit(message) {
+                    Ok(message) => {
+                        self.keep(view, at, message)?;
+                        Ok(())
+                    }
+                    Err(code) => Err(code),
+                },
+            };
+            if let Err(code) = taken {
+                marks::refuse(view, self.peer, self.lane, at, code);
+                self.refused += 1;
             }
             *settled = sequence;
         }
         Ok(())
     }
 
-    /// The same rule for both lanes: what no grant allows is refused.
+    /// What no grant allows is refused.
     fn admit<'a>(&self, message: &'a Message) -> Result<&'a Message, RefusalCode> {
         message.check().map_err(|fault| fault.code())?;
         if message.class == DeliveryClass::Ephemeral {
@@ -332,6 +349,20 @@ impl Intake {
         self.totals.next += 1;
         Ok(())
     }
+}
+
+/// Puts a message back that had left the inbox, behind everything that waits.
+pub(super) fn put_back(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    at: Position,
+    message: &Message,
+) -> Result<(), Refused> {
+    let mut intake = Intake::new(view, peer, lane, Grants::none())?;
+    intake.keep(view, at, message)?;
+    intake.finish(view);
+    Ok(())
 }
 
 /// What a search for waiting messages found.
@@ -399,27 +430,6 @@ pub(crate) fn waiting(
     Ok(found)
 }
 
-/// Deletes messages that were handled. Unknown ones are passed over: they were handled before.
-pub(crate) fn done(view: &mut View, arrivals: &[u64]) -> Result<(), Refused> {
-    let mut topics: BTreeMap<[u8; 16], u64> = BTreeMap::new();
-    let mut gone = 0;
-    for arrival in arrivals {
-        let key = Key::inbox(*arrival);
-        let Some(row) = read(view, &key, |bytes| decode_row(*arrival, bytes))? else {
-            continue;
-        };
-        let hash = topic_hash(view, row.lane, &row.message.topic);
-        view.delete(key);
-        view.delete(Key::inbox_topic(hash, *arrival));
-        *topics.entry(hash).or_default() += 1;
-        gone += 1;
-    }
-    for (hash, count) in topics {
-        take_from_topic(view, hash, count)?;
-    }
-    take_from_totals(view, gone)
-}
-
 /// A message that does not open: its bytes go to the quarantine, its place is freed.
 pub(crate) fn set_damaged_aside(
     view: &mut View,
@@ -447,7 +457,7 @@ pub(crate) fn set_damaged_aside(
     Ok(())
 }
 
-fn take_from_topic(view: &mut View, hash: [u8; 16], count: u64) -> Result<(), Refused> {
+pub(super) fn take_from_topic(view: &mut View, hash: [u8; 16], count: u64) -> Result<(), Refused> {
     let Some(mut topic) = topic(view, hash)? else {
         return Ok(());
     };
@@ -461,7 +471,7 @@ fn take_from_topic(view: &mut View, hash: [u8; 16], count: u64) -> Result<(), Re
     Ok(())
 }
 
-fn take_from_totals(view: &mut View, count: u64) -> Result<(), Refused> {
+pub(super) fn take_from_totals(view: &mut View, count: u64) -> Result<(), Refused> {
     if count == 0 {
         return Ok(());
     }
