@@ -88,6 +88,32 @@ pub enum Refused {
         /// The receipt of the message that has the key.
         receipt: String,
     },
+    /// The message with this key may have left this node already, so it is not replaced. Send
+    /// another one under another key.
+    #[error("too late to replace: the message may have left this node (receipt {receipt})")]
+    TooLate {
+        /// The receipt of the message that has the key.
+        receipt: String,
+    },
+    /// There is no dead letter of this receipt. It was retried, dropped, or never given up.
+    #[error("there is no dead letter {receipt}")]
+    NoSuchLetter {
+        /// The receipt.
+        receipt: String,
+    },
+    /// It is not known yet whether the dead letter was delivered. The next session with the peer
+    /// tells; retry then.
+    #[error("the letter {receipt} may have been delivered; the next session with the peer tells")]
+    Unsettled {
+        /// The receipt.
+        receipt: String,
+    },
+    /// The dead letter's message does not open any more, so there is nothing to send again.
+    #[error("the message of the letter {receipt} was damaged and cannot be sent again")]
+    LetterDamaged {
+        /// The receipt.
+        receipt: String,
+    },
     /// The message is over a limit, or is none. Mend it; over the payload's limit send a file.
     #[error(transparent)]
     Message(MessageFault),
@@ -96,6 +122,14 @@ pub enum Refused {
     KeyTooLong {
         /// Its length.
         bytes: usize,
+    },
+    /// The message's own end is over already. Choose a later one, or look at the clock.
+    #[error("the message expires at {expires_ms} ms, and it is {now_ms} ms already")]
+    ExpiresPast {
+        /// Its end, in wall milliseconds.
+        expires_ms: u64,
+        /// Now, in wall milliseconds.
+        now_ms: u64,
     },
     /// Ephemeral messages are never written down.
     #[error("ephemeral messages are not stored")]
@@ -128,6 +162,15 @@ pub enum Refused {
     /// More grants for one peer than are kept. Remove some.
     #[error(transparent)]
     Grants(GrantError),
+    /// The message is not in the inbox: it was handled or given up.
+    #[error("arrival {0} is not in the inbox")]
+    NotInInbox(u64),
+    /// The sender may send to this topic and may not start a command by it. Grant it `execute`.
+    #[error("the sender holds no execute for this topic")]
+    NoExecute,
+    /// No such dead letter. It was put back or dropped.
+    #[error("there is no such dead letter")]
+    NoSuchArrivedLetter,
     /// The store has given out all its numbers of this kind.
     #[error("no {0} is left")]
     Exhausted(&'static str),

@@ -9,23 +9,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use packhorse_protocol::epoch::{Epoch, Lane, Mark, Position, Refusal, Span};
-use packhorse_protocol::message::Message;
+use packhorse_protocol::epoch::Epoch;
 use packhorse_protocol::node_id::NodeId;
-use packhorse_protocol::outbox::{Inbound, Row};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::error::{Refused, StoreError};
 use super::reader::Reader;
-use super::receipt::ReceiptId;
 use super::shared::{Envelope, Job, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, Shared};
 use super::signals::OutboxCounts;
-use super::tables::inbox::{self, InboxRow};
+use super::tables::head;
 use super::tables::invites::{self, InviteRecord};
-use super::tables::outbox::{self, Accepted, Listing, NewMessage, OutboxRow, ReceiptRecord};
 use super::tables::pairing::{self, PairInviter, PairJoiner};
 use super::tables::peers::{self, EpochVerdict, PeerNumber, PeerRecord};
-use super::tables::{dead, head, lines, marks};
 use super::view::View;
 
 /// What a job costs of the queue's bytes beside what it carries.
@@ -34,7 +29,7 @@ const JOB_BYTES: usize = 256;
 /// A way to the store. Clones are the same store; it outlives every actor.
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 struct TypedJob<T, F> {
@@ -130,6 +125,17 @@ impl StoreHandle {
         answer.await.unwrap_or(Err(StoreError::Unknown))
     }
 
+    /// The same for a listing, which waits behind other listings before it waits behind reads.
+    pub(crate) async fn list<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = self.shared.listings.acquire().await;
+        let _permit = permit.map_err(|_| StoreError::Closed)?;
+        self.read(question).await
+    }
+
     /// The epoch of this open of the store.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -156,182 +162,6 @@ impl StoreHandle {
     #[must_use]
     pub fn quarantined(&self) -> (u64, Vec<String>) {
         self.shared.quarantine.found()
-    }
-
-    // Messages out.
-
-    /// Accepts messages for a peer, all or none, in their order.
-    pub async fn accept(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        messages: Vec<NewMessage>,
-    ) -> Result<Vec<Accepted>, StoreError> {
-        let bytes = messages.iter().map(|new| new.message.weight()).sum();
-        self.write(bytes, move |view| {
-            outbox::accept(view, peer, lane, messages)
-        })
-        .await
-    }
-
-    /// What waits for a peer, per epoch, in the order in which it is sent.
-    pub async fn lines(&self, peer: PeerNumber, lane: Lane) -> Result<Vec<Span>, StoreError> {
-        // ORDER: through the queue, behind what an earlier session of the peer still settles. A
-        // snapshot could name rows that are about to go, and their loss would not be noticed.
-        self.write(0, move |view| Ok(lines::spans(view, peer, lane)?))
-            .await
-    }
-
-    /// Waiting messages behind `after`, and whether nothing lies behind them.
-    pub async fn load(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        after: Option<Position>,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<(Vec<Row>, bool), StoreError> {
-        loop {
-            let loaded = self
-                .read(move |reader| {
-                    Ok(outbox::load(
-                        reader, peer, lane, after, count_max, bytes_max,
-                    )?)
-                })
-                .await?;
-            let damaged = loaded.damaged;
-            if damaged.is_empty() {
-                return Ok((loaded.rows, loaded.exhausted));
-            }
-            let buried = move |view: &mut View| {
-                damaged
-                    .iter()
-                    .try_for_each(|position| dead::bury_damaged(view, peer, lane, *position))
-            };
-            self.write(0, buried).await?;
-            // Nothing but damage was found: what lies behind it is asked for.
-            if !loaded.rows.is_empty() || loaded.exhausted {
-                return Ok((loaded.rows, loaded.exhausted));
-            }
-        }
-    }
-
-    /// Deletes what the recipient has settled; what it refused becomes dead letters.
-    pub async fn settle(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        marks: Vec<Mark>,
-        refusals: Vec<Refusal>,
-    ) -> Result<(), StoreError> {
-        let arguments = Arc::new((marks, refusals));
-        loop {
-            let arguments = arguments.clone();
-            let job =
-                move |view: &mut View| outbox::settle(view, peer, lane, &arguments.0, &arguments.1);
-            if !self.write(0, job).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What is known of a message that was accepted here; `None` when it never was.
-    pub async fn receipt(&self, id: ReceiptId) -> Result<Option<ReceiptRecord>, StoreError> {
-        self.read(move |reader| Ok(outbox::receipt(reader, &id)?))
-            .await
-    }
-
-    /// The oldest waiting messages of every peer, and how many wait in all.
-    pub async fn outbox_list(&self, limit: usize) -> Result<Listing<OutboxRow>, StoreError> {
-        self.read(move |reader| Ok(outbox::list(reader, limit)?))
-            .await
-    }
-
-    // Messages in.
-
-    /// How far these epochs of a peer are settled here, and what it has not confirmed.
-    pub async fn marks(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        epochs: Vec<Epoch>,
-    ) -> Result<(Vec<Mark>, Vec<Refusal>), StoreError> {
-        // ORDER: through the queue, behind what an earlier session of the peer still stores.
-        self.write(0, move |view| {
-            Ok(marks::of_lane(view, peer, lane, &epochs)?)
-        })
-        .await
-    }
-
-    /// Stores what a peer sent, with its marks and refusals. Returns the marks of the epochs that
-    /// were touched, and all unconfirmed refusals.
-    pub async fn store_inbound(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        items: impl Into<Arc<Vec<Inbound>>>,
-    ) -> Result<(Vec<Mark>, Vec<Refusal>), StoreError> {
-        let items = items.into();
-        let bytes = items.iter().map(inbound_bytes).sum();
-        self.write(bytes, move |view| inbox::store(view, peer, lane, &items))
-            .await
-    }
-
-    /// Forgets refusals that the sender has made dead letters.
-    pub async fn confirm_refusals(
-        &self,
-        peer: PeerNumber,
-        lane: Lane,
-        confirmed: Vec<(Epoch, u64)>,
-    ) -> Result<(), StoreError> {
-        let job = move |view: &mut View| {
-            marks::confirm(view, peer, lane, &confirmed);
-            Ok(())
-        };
-        self.write(0, job).await
-    }
-
-    /// Waiting messages of one topic that arrived after `after_arrival`, oldest first, until
-    /// `count` or `bytes_max` of weight is met; the first one always comes.
-    pub async fn inbox_waiting(
-        &self,
-        topic: String,
-        after_arrival: u64,
-        count: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<InboxRow>, StoreError> {
-        let asked = topic.clone();
-        let waiting = self
-            .read(move |reader| {
-                Ok(inbox::waiting(
-                    reader,
-                    Lane::User,
-                    &asked,
-                    after_arrival,
-                    count,
-                    bytes_max,
-                )?)
-            })
-            .await?;
-        for arrival in waiting.damaged {
-            let topic = topic.clone();
-            let job =
-                move |view: &mut View| inbox::set_damaged_aside(view, Lane::User, &topic, arrival);
-            self.write(0, job).await?;
-        }
-        Ok(waiting.rows)
-    }
-
-    /// Deletes messages that were handled. Repeating it is harmless.
-    pub async fn inbox_done(&self, arrivals: Vec<u64>) -> Result<(), StoreError> {
-        self.write(0, move |view| inbox::done(view, &arrivals))
-            .await
-    }
-
-    /// The oldest messages of the inbox, and how many there are in all.
-    pub async fn inbox_list(&self, limit: usize) -> Result<Listing<InboxRow>, StoreError> {
-        self.read(move |reader| Ok(inbox::list(reader, limit)?))
-            .await
     }
 
     // Peers and tickets.
@@ -438,9 +268,54 @@ impl StoreHandle {
     }
 }
 
-fn inbound_bytes(item: &Inbound) -> usize {
-    match item {
-        Inbound::Base { .. } => 0,
-        Inbound::Messages { messages, .. } => messages.iter().flatten().map(Message::weight).sum(),
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        sync::{Mutex, mpsc::sync_channel},
+        time::Duration,
+    };
+
+    use packhorse_protocol::identity::IdentityKey;
+    use tokio::{task::JoinSet, time::timeout};
+
+    use super::*;
+    use crate::{
+        env::testing,
+        store::{EngineKind, MemoryDisk, Store, StoreConfig, shared::LISTINGS_MAX},
+    };
+
+    #[tokio::test]
+    async fn listings_that_take_long_leave_reads_to_others() {
+        let (env, _) = testing::env(7);
+        let id = IdentityKey::from_seed(&[99; 32]).id();
+        let mut config = StoreConfig::new(PathBuf::from("/nowhere"), id, [7; 32], env);
+        config.engine = EngineKind::Memory(MemoryDisk::new(1));
+        let opened = Store::open(&config).unwrap();
+        let store = opened.handle();
+        let (release, wait) = sync_channel::<()>(0);
+        let wait = Arc::new(Mutex::new(wait));
+        let (begin, mut begun) = tokio::sync::mpsc::channel(16);
+        let mut listings = JoinSet::new();
+        for _ in 0..8 {
+            let (store, wait, begin) = (store.clone(), wait.clone(), begin.clone());
+            let listing = move |_: &Reader| {
+                begin.blocking_send(()).unwrap();
+                // Until the sender is dropped.
+                let _ = wait.lock().unwrap().recv();
+                Ok(())
+            };
+            listings.spawn(async move { store.list(listing).await });
+        }
+        for _ in 0..LISTINGS_MAX {
+            begun.recv().await.unwrap();
+        }
+        let read = store.read(|_| Ok(7));
+        let answer = timeout(Duration::from_secs(20), read).await.unwrap();
+        assert_eq!(answer.unwrap(), 7);
+        drop(release);
+        while let Some(listing) = listings.join_next().await {
+            listing.unwrap().unwrap();
+        }
     }
 }

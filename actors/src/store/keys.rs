@@ -46,6 +46,20 @@ pub(crate) enum Table {
     Topic = 14,
     /// Key of a value that did not open → that value as it was found.
     Quarantine = 15,
+    /// Number → fact.
+    Event = 16,
+    /// Dead letters of which it is not known whether they were delivered.
+    Unsettled = 17,
+    /// Messages that arrived here and were given up here.
+    DeadIn = 18,
+    /// What became of a message there, where its line does not say it.
+    Outcome = 19,
+    /// Running number → receipt, so that old outcomes can be dropped.
+    OutcomeOrder = 20,
+    /// Stretches of messages that their recipient has handled.
+    DoneRange = 21,
+    /// Arrival → how often a message was tried, and from when on it may be tried again.
+    Try = 22,
     /// Messages that wait for their recipient.
     Outbox = 32,
     /// Messages that arrived.
@@ -221,8 +235,65 @@ impl Key {
             .with(&sequence.to_be_bytes())
     }
 
+    /// A letter that arrived from a peer and was given up here.
+    pub(crate) fn dead_in(peer: PeerNumber, lane: Lane, at: Position) -> Self {
+        Self::start(Table::DeadIn)
+            .with_lane(peer, lane)
+            .with_epoch(at.epoch)
+            .with(&at.sequence.to_be_bytes())
+    }
+
+    /// All letters that arrived from one peer and were given up here.
+    pub(crate) fn dead_in_of(peer: PeerNumber) -> Self {
+        Self::start(Table::DeadIn).with(&peer.0.to_be_bytes())
+    }
+
+    /// All dead letters of one peer, whatever their lane.
+    pub(crate) fn dead_of(peer: PeerNumber) -> Self {
+        Self::start(Table::Dead).with(&peer.0.to_be_bytes())
+    }
+
+    /// A dead letter that may have been delivered.
+    pub(crate) fn unsettled(peer: PeerNumber, lane: Lane, boot: u32, sequence: u64) -> Self {
+        Self::start(Table::Unsettled)
+            .with_lane(peer, lane)
+            .with(&boot.to_be_bytes())
+            .with(&sequence.to_be_bytes())
+    }
+
+    pub(crate) fn outcome(peer: PeerNumber, lane: Lane, boot: u32, sequence: u64) -> Self {
+        Self::start(Table::Outcome)
+            .with_lane(peer, lane)
+            .with(&boot.to_be_bytes())
+            .with(&sequence.to_be_bytes())
+    }
+
+    pub(crate) fn outcome_order(number: u64) -> Self {
+        Self::start(Table::OutcomeOrder).with(&number.to_be_bytes())
+    }
+
+    /// All handled stretches of one peer and lane.
+    pub(crate) fn done_ranges(peer: PeerNumber, lane: Lane) -> Self {
+        Self::start(Table::DoneRange).with_lane(peer, lane)
+    }
+
+    /// A stretch is found by its end.
+    pub(crate) fn done_range(peer: PeerNumber, lane: Lane, boot: u32, end: u64) -> Self {
+        Self::done_ranges(peer, lane)
+            .with(&boot.to_be_bytes())
+            .with(&end.to_be_bytes())
+    }
+
+    pub(crate) fn tries(arrival: u64) -> Self {
+        Self::start(Table::Try).with(&arrival.to_be_bytes())
+    }
+
     pub(crate) fn topic(hash: [u8; 16]) -> Self {
         Self::start(Table::Topic).with(&hash)
+    }
+
+    pub(crate) fn event(number: u64) -> Self {
+        Self::start(Table::Event).with(&number.to_be_bytes())
     }
 
     pub(crate) fn quarantine(key: &Key) -> Self {
@@ -245,6 +316,13 @@ impl Key {
         Self::start(Table::InboxTopic)
             .with(&hash)
             .with(&arrival.to_be_bytes())
+    }
+
+    /// The boot number behind peer and lane, where the key names them.
+    pub(crate) fn boot_number(&self) -> u32 {
+        let bytes = self.as_bytes().get(6..10);
+        let bytes = bytes.and_then(|part| part.first_chunk::<4>());
+        u32::from_be_bytes(bytes.copied().unwrap_or_default())
     }
 
     /// The last eight bytes as a number; the last field of most keys.
@@ -282,7 +360,16 @@ impl Key {
         }
     }
 
-    /// (boot, nonce, sequence) as a refusal's key ends with them.
+    /// The boot number in the key of a dead letter.
+    pub(crate) fn boot_of_letter(&self) -> u32 {
+        let bytes = self
+            .as_bytes()
+            .get(6..10)
+            .and_then(|part| part.first_chunk::<4>());
+        u32::from_be_bytes(bytes.copied().unwrap_or_default())
+    }
+
+    /// (boot, nonce, sequence) as the keys of a refusal and of an arrived dead letter end.
     pub(crate) fn position(&self) -> Option<Position> {
         let bytes = self.as_bytes();
         let boot = bytes.get(6..10)?.first_chunk::<4>().copied()?;
@@ -323,6 +410,10 @@ pub(crate) enum Meta {
     Inbox = 5,
     /// Oldest and next number of the idempotency order.
     Idempotency = 6,
+    /// First and next number of the event ring.
+    Events = 7,
+    /// Oldest and next number of the outcomes' order.
+    Outcomes = 8,
 }
 
 impl PartialEq for Key {

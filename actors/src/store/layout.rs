@@ -6,6 +6,8 @@
 //!
 //! Read [`Pen`], then [`Cursor`], which is its mirror.
 
+use std::ops::RangeInclusive;
+
 use packhorse_protocol::message::{DeliveryClass, Message};
 
 /// Appends fields to a record.
@@ -105,6 +107,20 @@ impl<'a> Cursor<'a> {
         let mut cursor = Self { bytes };
         if cursor.u8()? == version {
             Ok(cursor)
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    /// Starts behind the layout version, which must be one of `versions`, and tells it.
+    pub(crate) fn of_layouts(
+        versions: RangeInclusive<u8>,
+        bytes: &'a [u8],
+    ) -> Result<(u8, Self), Malformed> {
+        let mut cursor = Self { bytes };
+        let version = cursor.u8()?;
+        if versions.contains(&version) {
+            Ok((version, cursor))
         } else {
             Err(Malformed)
         }

@@ -11,15 +11,21 @@
 
 mod engine;
 mod error;
+mod facts;
 mod fjall_engine;
 mod folder;
+mod handed;
 mod handle;
+mod incoming;
+mod insight;
 mod keys;
 mod layout;
 mod mark_file;
 mod memory_engine;
 mod open;
+mod outgoing;
 mod pause;
+mod peer_failures;
 mod quarantine;
 mod reader;
 mod receipt;
@@ -38,9 +44,19 @@ pub use open::{EngineKind, Opened, Store, StoreConfig};
 pub use receipt::{NotAReceipt, ReceiptId};
 pub use shared::{QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX};
 pub use signals::OutboxCounts;
+pub use tables::dead::{DeadLetter, DeadState};
+pub use tables::dead_in::DeadInLetter;
 pub use tables::inbox::InboxRow;
+pub use tables::inbox_search::InboxTopic;
+pub(crate) use tables::inbox_search::Search;
+pub use tables::inbox_settle::{Begun, Settled, Verdict, Whereabouts};
 pub use tables::invites::{InviteRecord, TicketRefusal};
-pub use tables::outbox::{Accepted, Listing, NewMessage, OutboxRow, ReceiptRecord, ReceiptState};
+pub use tables::outbox::{
+    Accepted, Filter, Listing, NewMessage, OutboxRow, ReceiptRecord, ReceiptState,
+};
 pub use tables::pairing::{PairInviter, PairJoiner};
 pub use tables::peers::{EpochVerdict, PeerError, PeerNumber, PeerRecord};
+pub use tables::place::SentPlace;
+pub use tables::sweep::Swept;
+pub use tables::tries::{FAILURES_MAX, Tries, UNENDED_MAX};
 pub use writer::{Writer, WriterEnd};

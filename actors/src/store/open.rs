@@ -23,6 +23,7 @@ use super::engine::{Engine, Snapshot, end_of};
 use super::error::{EngineError, OpenError, ReadFault, Refused, StoreError};
 use super::fjall_engine::FjallEngine;
 use super::folder::Folder;
+use super::handed::Handed;
 use super::handle::StoreHandle;
 use super::keys::{Key, Meta, Space, Table};
 use super::mark_file::{Mark, MarkFile};
@@ -31,10 +32,10 @@ use super::pause;
 use super::quarantine::Quarantine;
 use super::reader::Reader;
 use super::seal::{BootRecord, NotOpened, Vault};
-use super::shared::{Envelope, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX, Shared};
+use super::shared::{Envelope, LISTINGS_MAX, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX, Shared};
 use super::signals::Signals;
 use super::tables::head::{self, FORMAT, Head, decode_u32, decode_u64, encode_u64};
-use super::tables::{invites, lines};
+use super::tables::{events, invites, lines};
 use super::view::{self, Source, View};
 use super::writer::{self, Writer};
 
@@ -217,7 +218,8 @@ impl Opening {
         }
         let snapshot = self.engine.snapshot().map_err(engine_failed)?;
         let reader = Reader::new(snapshot, vault.clone(), quarantine.clone());
-        let signals = Signals::new(lines::all(&reader).map_err(read_failed)?);
+        let newest_event = events::ring(&reader).map_err(read_failed)?.next - 1;
+        let signals = Signals::new(lines::all(&reader).map_err(read_failed)?, newest_event);
         drop(reader);
 
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
@@ -226,14 +228,18 @@ impl Opening {
             vault,
             quarantine,
             signals,
+            handed: Handed::default(),
             epoch,
             env: config.env.clone(),
             jobs,
             queue: Mutex::new(queue),
             queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
+            #[cfg(feature = "fault")]
+            faults: crate::fault::FaultPlan::default(),
             committed: AtomicU64::new(committed),
         };
         Ok(Opened {

@@ -22,6 +22,7 @@ pub(crate) struct Quarantine {
 struct State {
     keys: BTreeSet<Key>,
     count: u64,
+    told: u64,
 }
 
 impl Quarantine {
@@ -43,6 +44,14 @@ impl Quarantine {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.count += 1;
         tracing::error!(%error, "a part of the store cannot be read and is passed over");
+    }
+
+    /// How many were found since this was asked last.
+    pub(crate) fn untold(&self) -> u64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = state.count - state.told;
+        state.told = state.count;
+        untold
     }
 
     /// How many, and the keys of the first of them in hex.

@@ -14,6 +14,7 @@ use crate::env::Env;
 
 use super::engine::Engine;
 use super::error::{EngineError, StoreError};
+use super::handed::Handed;
 use super::quarantine::Quarantine;
 use super::reader::Reader;
 use super::seal::Vault;
@@ -27,6 +28,9 @@ pub const QUEUE_JOBS_MAX: usize = 256;
 pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Reads under way: enough to keep a disk busy, too few to fill the blocking threads.
 pub const READS_MAX: usize = 4;
+/// Of these, listings for people: each may open a thousand messages, and however many are asked
+/// for, sessions and consumers find the other half free.
+pub(super) const LISTINGS_MAX: usize = READS_MAX / 2;
 
 /// Something to run on the writer thread.
 pub(crate) trait Job: Send {
@@ -50,14 +54,19 @@ pub(crate) struct Shared {
     pub(crate) vault: Arc<Vault>,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) signals: Signals,
+    pub(crate) handed: Handed,
     pub(crate) epoch: Epoch,
     pub(crate) env: Env,
     pub(crate) jobs: mpsc::Sender<Envelope>,
     pub(crate) queue: Mutex<mpsc::Receiver<Envelope>>,
     pub(crate) queue_bytes: Arc<Semaphore>,
     pub(crate) reads: Arc<Semaphore>,
+    pub(crate) listings: Arc<Semaphore>,
     pub(crate) failed: OnceLock<EngineError>,
     pub(crate) closed: AtomicBool,
+    /// Deaths of the writer that a test ordered.
+    #[cfg(feature = "fault")]
+    pub(crate) faults: crate::fault::FaultPlan,
     /// Number of the last commit that is durable.
     pub(crate) committed: AtomicU64,
 }

@@ -28,24 +28,46 @@ pub struct OutboxCounts {
     pub grown: u64,
     /// Messages settled since the store was opened.
     pub settled: u64,
-    /// When the oldest of those that wait was accepted.
+    /// When the oldest message of the user lane that waits was accepted.
     pub oldest_born_ms: Option<u64>,
+    /// How often since the store was opened it became known what became of messages.
+    pub outcomes: u64,
+    /// How many reports since then were about messages that the peer was never sent.
+    pub unknown_receipts: u64,
+    /// When the first of those that wait may be given up, in wall milliseconds: never later than
+    /// that, maybe earlier. A sweep tells exactly.
+    pub due_ms: Option<u64>,
 }
 
 impl OutboxCounts {
-    /// Messages that wait in both lanes.
+    /// Messages of people that wait: what the nodes tell each other is left out.
+    #[must_use]
+    pub fn user(&self) -> u64 {
+        self.waiting[Lane::User.index()]
+    }
+
+    /// What waits in both lanes: a reason to dial, whoever it is for.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.waiting.iter().sum()
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct LineState {
+    waiting: u64,
+    oldest_born_ms: Option<u64>,
+    due_ms: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 struct PeerState {
-    /// (lane, boot) → waiting, oldest.
-    lines: BTreeMap<(Lane, u32), (u64, Option<u64>)>,
+    /// (lane, boot) → how it stands.
+    lines: BTreeMap<(Lane, u32), LineState>,
     grown: u64,
     settled: u64,
+    outcomes: u64,
+    unknown_receipts: u64,
     watch: watch::Sender<OutboxCounts>,
 }
 
@@ -54,18 +76,28 @@ impl PeerState {
         let mut counts = OutboxCounts {
             grown: self.grown,
             settled: self.settled,
+            outcomes: self.outcomes,
+            unknown_receipts: self.unknown_receipts,
             ..OutboxCounts::default()
         };
-        for ((lane, _), (waiting, oldest)) in &self.lines {
+        for ((lane, _), line) in &self.lines {
             if let Some(count) = counts.waiting.get_mut(lane.index()) {
-                *count += waiting;
+                *count += line.waiting;
             }
-            counts.oldest_born_ms = match (counts.oldest_born_ms, *oldest) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            if *lane == Lane::User {
+                counts.oldest_born_ms = earlier(counts.oldest_born_ms, line.oldest_born_ms);
+            }
+            counts.due_ms = earlier(counts.due_ms, line.due_ms);
         }
         counts
+    }
+}
+
+/// The earlier of two moments, of which there may be none.
+pub(crate) fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -75,17 +107,21 @@ pub(crate) struct Signals {
     peers: Mutex<BTreeMap<PeerNumber, PeerState>>,
     grew: broadcast::Sender<PeerNumber>,
     arrived: watch::Sender<u64>,
+    event: watch::Sender<u64>,
 }
 
 impl Signals {
-    pub(crate) fn new(lines: Vec<(PeerNumber, Lane, u32, Line)>) -> Self {
+    pub(crate) fn new(lines: Vec<(PeerNumber, Lane, u32, Line)>, newest_event: u64) -> Self {
         let mut peers: BTreeMap<PeerNumber, PeerState> = BTreeMap::new();
         for (peer, lane, boot, line) in lines {
             if line.waiting() > 0 {
                 let state = peers.entry(peer).or_default();
-                state
-                    .lines
-                    .insert((lane, boot), (line.waiting(), line.oldest_born_ms));
+                let line = LineState {
+                    waiting: line.waiting(),
+                    oldest_born_ms: line.oldest_born_ms,
+                    due_ms: line.due(),
+                };
+                state.lines.insert((lane, boot), line);
             }
         }
         for state in peers.values() {
@@ -95,6 +131,7 @@ impl Signals {
             peers: Mutex::new(peers),
             grew: broadcast::Sender::new(GREW_KEPT),
             arrived: watch::Sender::new(0),
+            event: watch::Sender::new(newest_event),
         }
     }
 
@@ -111,12 +148,30 @@ impl Signals {
                         is_newer
                     });
                 }
+                Note::Event(newest) => {
+                    self.event.send_replace(newest);
+                }
+                Note::Outcomes { peer, count } => {
+                    peers.entry(peer).or_default().outcomes += count;
+                    touched.insert(peer);
+                }
+                Note::UnknownReceipts { peer, count } => {
+                    let state = peers.entry(peer).or_default();
+                    // Once: whoever wants to fill a log needs another way.
+                    if state.unknown_receipts == 0 {
+                        let number = peer.0;
+                        tracing::warn!(number, "a peer reports on messages it was never sent");
+                    }
+                    state.unknown_receipts += count;
+                    touched.insert(peer);
+                }
                 Note::Line {
                     peer,
                     lane,
                     boot,
                     waiting,
                     oldest_born_ms,
+                    due_ms,
                     grown,
                     settled,
                 } => {
@@ -126,7 +181,12 @@ impl Signals {
                     if waiting == 0 {
                         state.lines.remove(&(lane, boot));
                     } else {
-                        state.lines.insert((lane, boot), (waiting, oldest_born_ms));
+                        let line = LineState {
+                            waiting,
+                            oldest_born_ms,
+                            due_ms,
+                        };
+                        state.lines.insert((lane, boot), line);
                     }
                     touched.insert(peer);
                 }
@@ -155,6 +215,10 @@ impl Signals {
 
     pub(crate) fn arrived(&self) -> watch::Receiver<u64> {
         self.arrived.subscribe()
+    }
+
+    pub(crate) fn newest_event(&self) -> watch::Receiver<u64> {
+        self.event.subscribe()
     }
 
     pub(crate) fn waiting_peers(&self) -> Vec<PeerNumber> {

@@ -8,10 +8,10 @@
 //!
 //! Read [`View`] and [`Source`], which readers share with it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use super::keys::{Key, Space, Table};
 use super::quarantine::Quarantine;
 use super::seal::{self, NotOpened, SEAL_BYTES, Vault};
 use super::tables::peers::PeerNumber;
+use crate::events::Fact;
 
 /// Records of the small keyspace that stay known in plain from one batch to the next.
 const SMALL_KEPT_MAX: usize = 4_096;
@@ -94,11 +95,18 @@ pub(crate) enum Note {
         boot: u32,
         waiting: u64,
         oldest_born_ms: Option<u64>,
+        due_ms: Option<u64>,
         grown: u64,
         settled: u64,
     },
     /// Messages arrived, the last of them under this number.
     Arrived(u64),
+    /// The newest event's number.
+    Event(u64),
+    /// So many times it became known what a peer did with messages of ours.
+    Outcomes { peer: PeerNumber, count: u64 },
+    /// A peer spoke of so many messages that it was never sent.
+    UnknownReceipts { peer: PeerNumber, count: u64 },
 }
 
 /// The rows a job sees and changes.
@@ -112,10 +120,12 @@ pub(crate) struct View {
     rows: BTreeMap<Key, Slot>,
     undo: Vec<(Key, Option<Slot>)>,
     notes: Vec<Note>,
+    /// Written when the batch is closed, so that no job is refused for their sake.
+    facts: Vec<(u64, Fact)>,
     changes: usize,
     changed_bytes: usize,
-    /// Notes, changes and bytes as the job found them.
-    before: (usize, usize, usize),
+    /// Notes, changes, bytes and facts as the job found them.
+    before: (usize, usize, usize, usize),
 }
 
 impl View {
@@ -130,9 +140,10 @@ impl View {
             rows: BTreeMap::new(),
             undo: Vec::new(),
             notes: Vec::new(),
+            facts: Vec::new(),
             changes: 0,
             changed_bytes: 0,
-            before: (0, 0, 0),
+            before: (0, 0, 0, 0),
         }
     }
 
@@ -149,7 +160,12 @@ impl View {
     pub(crate) fn begin_job(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.undo.clear();
-        self.before = (self.notes.len(), self.changes, self.changed_bytes);
+        self.before = (
+            self.notes.len(),
+            self.changes,
+            self.changed_bytes,
+            self.facts.len(),
+        );
     }
 
     /// Takes back everything since the job began.
@@ -161,8 +177,9 @@ impl View {
                 None => slots.remove(&key),
             };
         }
-        let (notes, changes, changed_bytes) = self.before;
+        let (notes, changes, changed_bytes, facts) = self.before;
         self.notes.truncate(notes);
+        self.facts.truncate(facts);
         self.changes = changes;
         self.changed_bytes = changed_bytes;
     }
@@ -278,6 +295,21 @@ impl View {
         self.notes.push(note);
     }
 
+    /// Adds a fact to the event ring; it is committed with the batch, and taken back with the job.
+    pub(crate) fn fact(&mut self, fact: Fact) {
+        self.fact_at(self.now_ms, fact);
+    }
+
+    /// The same for a fact of an earlier moment.
+    pub(crate) fn fact_at(&mut self, at_ms: u64, fact: Fact) {
+        self.facts.push((at_ms, fact));
+    }
+
+    /// The batch's facts, once, when it is about to be closed.
+    pub(crate) fn take_facts(&mut self) -> Vec<(u64, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
     /// The value of a row as it lies on disk, for the quarantine.
     pub(crate) fn raw(&self, key: &Key) -> Result<Option<Bytes>, ReadFault> {
         Ok(self.snapshot()?.get(key.space(), key.as_bytes())?)
@@ -290,18 +322,54 @@ impl View {
         self.undo.push((key, before));
     }
 
-    /// What this batch wrote in a range of the small keyspace.
-    fn small_overlay(&self, from: &Key, end: &[u8]) -> Vec<(Key, Slot)> {
-        let small = self.small.borrow();
-        small
-            .range(bounds(from, end))
-            .filter(|(_, slot)| slot.dirty)
-            .map(|(key, slot)| (*key, slot.clone()))
-            .collect()
-    }
-
     fn snapshot(&self) -> Result<&dyn Snapshot, EngineError> {
         self.snapshot.as_deref().ok_or(EngineError::Gone)
+    }
+}
+
+/// What this batch wrote in a range of the small keyspace, copied in pages, so that a visitor may
+/// read from the view meanwhile and one that stops at once has paid for little.
+struct SmallOverlay<'a> {
+    view: &'a View,
+    /// Where the next page begins; `None` behind the last one.
+    from: Option<Bound<Key>>,
+    end: Bound<Key>,
+    page: std::vec::IntoIter<(Key, Slot)>,
+    page_max: usize,
+}
+
+impl<'a> SmallOverlay<'a> {
+    fn new(view: &'a View, from: &Key, end: &[u8]) -> Self {
+        let (from, end) = bounds(from, end);
+        Self {
+            view,
+            from: Some(from),
+            end,
+            page: Vec::new().into_iter(),
+            page_max: 4,
+        }
+    }
+}
+
+impl Iterator for SmallOverlay<'_> {
+    type Item = (Key, Slot);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(next) = self.page.next() {
+            return Some(next);
+        }
+        let small = self.view.small.borrow();
+        let written = small
+            .range((self.from.take()?, self.end))
+            .filter(|(_, slot)| slot.dirty)
+            .map(|(key, slot)| (*key, slot.clone()));
+        let page: Vec<_> = written.take(self.page_max).collect();
+        if page.len() == self.page_max {
+            self.from = page.last().map(|(key, _)| Bound::Excluded(*key));
+        }
+        self.page_max *= 2;
+        self.page = page.into_iter();
+        self.page.next()
     }
 }
 
@@ -369,17 +437,17 @@ impl Source for View {
 
     fn scan(&self, from: &Key, end: &[u8], visit: &mut Visit<'_>) -> Result<(), ReadFault> {
         let snapshot = self.snapshot()?;
-        let small;
-        let mut over: Peekable<Box<dyn Iterator<Item = (&Key, &Slot)>>> = if from.space()
-            == Space::Small
-        {
-            // Copied, so that a visitor may read from this view while it is visited.
-            small = self.small_overlay(from, end);
-            (Box::new(small.iter().map(|(key, slot)| (key, slot))) as Box<dyn Iterator<Item = _>>)
-                .peekable()
-        } else {
-            (Box::new(self.rows.range(bounds(from, end))) as Box<dyn Iterator<Item = _>>).peekable()
+        let over: Box<dyn Iterator<Item = (Key, Cow<'_, Slot>)>> = match from.space() {
+            Space::Small => {
+                let written = SmallOverlay::new(self, from, end);
+                Box::new(written.map(|(key, slot)| (key, Cow::Owned(slot))))
+            }
+            _ => {
+                let written = self.rows.range(bounds(from, end));
+                Box::new(written.map(|(key, slot)| (*key, Cow::Borrowed(slot))))
+            }
         };
+        let mut over = over.peekable();
         let mut under = snapshot.scan(from.space(), from.as_bytes(), end);
         let mut next_under = under.next().transpose()?;
         loop {
@@ -400,7 +468,7 @@ impl Source for View {
                     next_under = under.next().transpose()?;
                 }
                 match &slot.plain {
-                    Some(plain) => visit(*key, Ok(plain.clone())),
+                    Some(plain) => visit(key, Ok(plain.clone())),
                     None => ControlFlow::Continue(()),
                 }
             } else {

@@ -17,9 +17,12 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::events::Fact;
+
 use super::error::{EngineError, StoreError};
 use super::keys::{Key, Meta};
 use super::shared::{Envelope, Job, Shared};
+use super::tables::events;
 use super::tables::head::encode_u64;
 use super::view::View;
 
@@ -166,6 +169,10 @@ fn run(shared: &Shared, stop: &AtomicBool) -> WriterEnd {
             Ok(_) => commit(shared, &mut view),
             Err(ref error) => Err(error.clone()),
         };
+        #[cfg(feature = "fault")]
+        if outcome.is_ok() {
+            shared.faults.before_answer();
+        }
         match outcome {
             Ok(()) => batch.into_iter().for_each(|ran: Ran| ran.answer(Ok(()))),
             Err(error) => {
@@ -239,6 +246,18 @@ fn gather(
 
 /// Makes the batch durable and visible, and then known to those who watch.
 fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
+    let mut facts = view.take_facts();
+    let quarantined = shared.quarantine.untold();
+    if quarantined > 0 {
+        let fact = Fact::Quarantined { count: quarantined };
+        facts.push((shared.env.now_ms(), fact));
+    }
+    // INVARIANT: no message waits for a fact: what cannot be told is only logged.
+    if !facts.is_empty()
+        && let Err(fault) = events::append(view, facts)
+    {
+        tracing::error!(?fault, "facts are lost: the event ring cannot be read");
+    }
     if view.changes() == 0 {
         return Ok(());
     }
@@ -246,6 +265,10 @@ fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
     view.put(Key::meta(Meta::Commit), encode_u64(number));
     let changes = view.close_batch();
     let engine = shared.engine().map_err(|_| EngineError::Gone)?;
+    #[cfg(feature = "fault")]
+    if shared.faults.before_commit() {
+        return Err(EngineError::Gone);
+    }
     // CRASH: inside, all of the batch is found at the next open or none of it; nobody was told.
     engine.commit(number, changes)?;
     shared.committed.store(number, Ordering::Release);

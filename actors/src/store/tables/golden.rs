@@ -9,16 +9,22 @@ use packhorse_protocol::identity::IdentityKey;
 use packhorse_protocol::message::{DeliveryClass, Message};
 use packhorse_protocol::ticket::TicketKey;
 
+use crate::events::{Event, Fact};
 use crate::store::keys::{Key, Meta};
 use crate::store::receipt::ReceiptId;
 
 use super::dead::Dead;
+use super::dead_in::DeadInLetter;
+use super::events::Ring;
 use super::head::{self, Head};
 use super::idempotency::Use;
 use super::invites::InviteRecord;
 use super::lines::{Line, Past};
+use super::outbox::Stored;
+use super::outcomes::{Entry, Kept, Outcome};
 use super::peers::{PeerError, PeerNumber, PeerRecord};
-use super::{inbox, outbox};
+use super::tries::Tries;
+use super::{events, inbox, outbox, unsettled};
 
 const PEER: PeerNumber = PeerNumber(0x0102_0304);
 const EPOCH: Epoch = Epoch {
@@ -90,7 +96,36 @@ fn line() -> Line {
         bytes_accepted: 0x1d,
         bytes_gone: 0x1c,
         oldest_born_ms: Some(0x12),
+        offered: 0x400,
+        edits: 0x2e,
+        limited_first: 0x1f,
+        due_ms: Some(0x2f),
+        holes: 0,
+        unsettled: 0x30,
     }
+}
+
+/// A line and a row as the first version wrote them.
+const LINE_1: &str = "01090a0b0c0d0e0f100000000000000020000000000000001f000000000000001e000000000000001d000000000000001c010000000000000012";
+const ROW_1: &str =
+    "01000000000000002b02000000000000001200000003612e6200000001000000016300000002646500000002fffe";
+
+fn stored() -> Stored {
+    Stored {
+        bytes_before: 0x2b,
+        failures_born: 0x31,
+        expires_ms: Some(0x32),
+        message: message(),
+    }
+}
+
+fn encode_row(row: &Stored) -> Vec<u8> {
+    outbox::encode_row(
+        row.bytes_before,
+        row.failures_born,
+        row.expires_ms,
+        &row.message,
+    )
 }
 
 fn dead() -> Dead {
@@ -122,6 +157,75 @@ fn past() -> Past {
     }
 }
 
+fn fact() -> Fact {
+    Fact::GivenUp {
+        peer: PEER,
+        count: 0x30,
+        reason: "old".into(),
+    }
+}
+
+fn ring() -> Ring {
+    Ring {
+        first: 0x31,
+        next: 0x32,
+    }
+}
+
+fn receipt() -> ReceiptId {
+    ReceiptId {
+        peer: PEER,
+        lane: Lane::User,
+        position: position(),
+    }
+}
+
+fn letter() -> DeadInLetter {
+    DeadInLetter {
+        peer: PEER,
+        lane: Lane::User,
+        position: position(),
+        at_ms: 0x2e,
+        reason: "why".into(),
+        message: message(),
+    }
+}
+
+fn outcomes() -> [Kept; 3] {
+    let (at_ms, output) = (0x2f, vec![0x30]);
+    let done = Outcome::Done {
+        output: output.clone(),
+        at_ms,
+    };
+    let failed = Outcome::Failed {
+        reason: "why".into(),
+        output,
+        at_ms,
+    };
+    [done, failed, Outcome::RetriedAs(receipt())].map(|outcome| Kept {
+        nonce: EPOCH.nonce,
+        order: 0x31,
+        outcome,
+    })
+}
+
+fn entry() -> Entry {
+    Entry {
+        id: receipt(),
+        at_ms: 0x2f,
+    }
+}
+
+fn tries() -> Tries {
+    Tries {
+        attempts: 0x32,
+        failures: 0x33,
+        unended: 0x35,
+        not_before_ms: 0x34,
+        reason: "why".into(),
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -129,6 +233,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn records_and_keys_keep_their_bytes() {
     let user = Lane::User;
+    let [done, failed, again] = outcomes();
     let records = [
         (
             "head",
@@ -160,7 +265,12 @@ fn records_and_keys_keep_their_bytes() {
         (
             "outbox",
             Key::outbox(PEER, user, EPOCH.boot, 0x11),
-            outbox::encode_row(0x2b, &message()),
+            encode_row(&stored()),
+        ),
+        (
+            "unsettled",
+            Key::unsettled(PEER, user, EPOCH.boot, 0x11),
+            unsettled::encode(),
         ),
         (
             "inbox",
@@ -168,6 +278,35 @@ fn records_and_keys_keep_their_bytes() {
             inbox::encode_row(PEER, user, position(), &message()),
         ),
         ("inbox topic", Key::inbox_topic([0x2d; 16], 0x2c), vec![]),
+        ("event", Key::event(0x2e), events::encode(0x2f, &fact())),
+        ("event ring", Key::meta(Meta::Events), ring().encode()),
+        (
+            "dead in",
+            Key::dead_in(PEER, user, position()),
+            letter().encode(),
+        ),
+        (
+            "outcome done",
+            Key::outcome(PEER, user, EPOCH.boot, 0x11),
+            done.encode(),
+        ),
+        (
+            "outcome failed",
+            Key::outcome(PEER, user, EPOCH.boot, 0x11),
+            failed.encode(),
+        ),
+        (
+            "outcome sent again",
+            Key::outcome(PEER, user, EPOCH.boot, 0x11),
+            again.encode(),
+        ),
+        ("outcome order", Key::outcome_order(0x31), entry().encode()),
+        (
+            "done range",
+            Key::done_range(PEER, user, EPOCH.boot, 0x11),
+            head::encode_u64(0x10),
+        ),
+        ("try", Key::tries(0x2c), tries().encode()),
     ];
     let mut text = String::new();
     for (name, key, value) in records {
@@ -194,6 +333,21 @@ fn records_read_back_as_they_were_written() {
     assert_eq!(Past::decode(&past().encode()), Ok(past()));
     assert_eq!(Dead::decode(&dead().encode()), Ok(dead()));
     assert_eq!(Use::decode(&used().encode()), Ok(used()));
+    assert_eq!(Ring::decode(&ring().encode()), Ok(ring()));
+    let event = Event {
+        number: 5,
+        at_ms: 6,
+        fact: fact(),
+    };
+    assert_eq!(events::decode(5, &events::encode(6, &fact())), Ok(event));
+    let key = Key::dead_in(PEER, Lane::User, position());
+    let read = DeadInLetter::decode(&key, &letter().encode());
+    assert_eq!(read, Ok(letter()));
+    for kept in outcomes() {
+        assert_eq!(Kept::decode(&kept.encode()).as_ref(), Ok(&kept));
+    }
+    assert_eq!(Entry::decode(&entry().encode()), Ok(entry()));
+    assert_eq!(Tries::decode(&tries().encode()), Ok(tries()));
     let row = inbox::encode_row(PEER, Lane::System, position(), &message());
     let read = inbox::decode_row(7, &row).expect("what was written reads");
     assert_eq!(
@@ -201,16 +355,46 @@ fn records_read_back_as_they_were_written() {
         (7, PEER, Lane::System)
     );
     assert_eq!((read.position, read.message), (position(), message()));
-    assert_eq!(
-        outbox::decode_row(&outbox::encode_row(9, &message())),
-        Ok((9, message()))
-    );
+    assert_eq!(outbox::decode_row(&encode_row(&stored())), Ok(stored()));
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = data_encoding::HEXLOWER_PERMISSIVE;
+    digits.decode(hex.as_bytes()).expect("this is hex")
+}
+
+#[test]
+fn lines_and_rows_of_the_first_version_are_read() {
+    // Nothing is certain of them: all were offered, and any may have a limit.
+    let read = Line::decode(&bytes(LINE_1)).expect("the first layout is read");
+    let expected = Line {
+        offered: 0x1f,
+        edits: 0,
+        limited_first: 0x1f,
+        due_ms: Some(0),
+        holes: 0,
+        unsettled: 0,
+        ..line()
+    };
+    assert_eq!(read, expected);
+    assert_eq!(read.due(), Some(0));
+    let read = outbox::decode_row(&bytes(ROW_1)).expect("the first layout is read");
+    let expected = Stored {
+        failures_born: 0,
+        expires_ms: None,
+        ..stored()
+    };
+    assert_eq!(read, expected);
 }
 
 #[test]
 fn no_shortened_or_lengthened_record_is_read() {
     type Reads = fn(&[u8]) -> bool;
-    let records: [(Vec<u8>, Reads); 7] = [
+    let [done, failed, again] = outcomes();
+    let kept: Reads = |bytes| Kept::decode(bytes).is_ok();
+    let records: [(Vec<u8>, Reads); 17] = [
+        (bytes(LINE_1), |bytes| Line::decode(bytes).is_ok()),
+        (bytes(ROW_1), |bytes| outbox::decode_row(bytes).is_ok()),
         (peer().encode(), |bytes| {
             PeerRecord::decode(PEER, bytes).is_ok()
         }),
@@ -221,9 +405,22 @@ fn no_shortened_or_lengthened_record_is_read() {
         (past().encode(), |bytes| Past::decode(bytes).is_ok()),
         (dead().encode(), |bytes| Dead::decode(bytes).is_ok()),
         (used().encode(), |bytes| Use::decode(bytes).is_ok()),
-        (outbox::encode_row(1, &message()), |bytes| {
+        (events::encode(1, &fact()), |bytes| {
+            events::decode(1, bytes).is_ok()
+        }),
+        (ring().encode(), |bytes| Ring::decode(bytes).is_ok()),
+        (encode_row(&stored()), |bytes| {
             outbox::decode_row(bytes).is_ok()
         }),
+        (letter().encode(), |bytes| {
+            let key = Key::dead_in(PEER, Lane::User, position());
+            DeadInLetter::decode(&key, bytes).is_ok()
+        }),
+        (done.encode(), kept),
+        (failed.encode(), kept),
+        (again.encode(), kept),
+        (entry().encode(), |bytes| Entry::decode(bytes).is_ok()),
+        (tries().encode(), |bytes| Tries::decode(bytes).is_ok()),
     ];
     for (number, (record, reads)) in records.into_iter().enumerate() {
         assert!(reads(&record), "record {number}");

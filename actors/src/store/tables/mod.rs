@@ -4,17 +4,30 @@
 //! that take a `Source` only read and run anywhere.
 
 pub(crate) mod dead;
+pub(crate) mod dead_in;
+pub(crate) mod done;
+pub(crate) mod events;
 #[cfg(test)]
 mod golden;
 pub(crate) mod head;
 pub(crate) mod idempotency;
 pub(crate) mod inbox;
+pub(crate) mod inbox_search;
+pub(crate) mod inbox_settle;
 pub(crate) mod invites;
 pub(crate) mod lines;
+pub(crate) mod loading;
 pub(crate) mod marks;
 pub(crate) mod outbox;
+pub(crate) mod outcomes;
 pub(crate) mod pairing;
 pub(crate) mod peers;
+pub(crate) mod place;
+pub(crate) mod receipts;
+pub(crate) mod settling;
+pub(crate) mod sweep;
+pub(crate) mod tries;
+pub(crate) mod unsettled;
 
 use super::error::ReadFault;
 use super::keys::Key;

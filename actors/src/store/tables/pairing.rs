@@ -8,6 +8,7 @@ use packhorse_protocol::handshake::Introduction;
 use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
 use packhorse_protocol::text;
 
+use crate::events::Fact;
 use crate::store::error::Refused;
 use crate::store::view::View;
 
@@ -110,6 +111,7 @@ impl Pairing<'_> {
             last_error: None,
         };
         peers::add(view, &peer);
+        view.fact(Fact::Paired { peer: peer.number });
         Ok(peer)
     }
 

@@ -169,6 +169,7 @@ pub enum EpochVerdict {
     },
 }
 
+#[allow(dead_code, reason = "for who only reports to a peer")]
 pub(crate) fn exists(source: &impl Source, peer: PeerNumber) -> Result<bool, ReadFault> {
     Ok(source.get(&Key::peer(peer))?.is_some())
 }
@@ -179,6 +180,27 @@ pub(crate) fn peer(
 ) -> Result<Option<PeerRecord>, ReadFault> {
     read(source, &Key::peer(number), |bytes| {
         PeerRecord::decode(number, bytes)
+    })
+}
+
+/// How often reaching a peer has failed; `None` when there is no such peer. Passes over the rest
+/// of the record, because every accepted message asks.
+pub(crate) fn failures(source: &impl Source, number: PeerNumber) -> Result<Option<u32>, ReadFault> {
+    read(source, &Key::peer(number), |bytes| {
+        let mut cursor = Cursor::new(1, bytes)?;
+        cursor.take(32)?;
+        cursor.blob()?;
+        for _ in 0..3 {
+            for _ in 0..cursor.u32()? {
+                cursor.blob()?;
+            }
+        }
+        cursor.u64()?;
+        cursor.maybe_u64()?;
+        if cursor.u8()? == 1 {
+            cursor.take(12)?;
+        }
+        cursor.u32()
     })
 }
 
