@@ -7,6 +7,9 @@
 
 pub mod board;
 pub mod env;
+pub mod events;
+#[cfg(feature = "fault")]
+pub mod fault;
 pub mod inbox;
 pub mod link;
 pub mod listener;
@@ -15,4 +18,5 @@ pub mod session;
 pub mod store;
 mod store_keeper;
 pub mod supervise;
+pub mod surroundings;
 pub mod tree;

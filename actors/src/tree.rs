@@ -5,37 +5,36 @@
 //! neighbour was.
 //! Nothing here delivers a message.
 //!
-//! Start order is store, inbox, session supervisor, retry scheduler, listeners; the stop goes the
-//! other way.
+//! Start order is store, event bus, inbox, session supervisor, retry scheduler, listeners; the stop
+//! goes the other way.
+//!
+//! Read [`Tree`], then `children` for the budgets.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+mod children;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use packhorse_protocol::{
     identity::IdentityKey,
     limits::ADDRESSES_MAX,
     text::{self, TextError},
 };
-use ractor::{Actor, ActorCell, ActorRef, SpawnErr, rpc::CallResult};
+use ractor::{Actor, ActorRef, rpc::CallResult};
 use tokio::{
     sync::{Mutex, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
     board::Board,
     env::Env,
-    inbox::{Inbox, InboxHandle},
+    events::{EventsHandle, Fact},
+    inbox::InboxHandle,
     link::{LinkError, QuicDialler, QuicListener, reachable},
-    listener::Listener,
-    retry::{Retry, RetryHandle, RetryMsg},
-    session::{Me, SessionSupervisor, SessionsHandle, Wiring},
+    retry::RetryHandle,
+    session::{Me, SessionsHandle, Wiring},
     store::{Opened, StoreHandle},
-    store_keeper::StoreKeeper,
-    supervise::{Budget, ChildSpec, Probe, Root, RootMsg, StartChild, TreeEnd},
+    supervise::{Branch, Census, LifeToken, Probe, ROOT, Root, RootMsg, TreeEnd, poke},
 };
 
 /// How long the whole tree may take to stop: the sum of its children's deadlines and a margin.
@@ -115,16 +114,21 @@ pub struct Tree {
     task: Mutex<Option<JoinHandle<()>>>,
     opened: Mutex<Option<Arc<Opened>>>,
     end: Arc<watch::Sender<Option<TreeEnd>>>,
+    census: Census,
     /// Messages, peers and tickets.
     pub store: StoreHandle,
     /// Consumers' side of the inbox.
     pub inbox: InboxHandle,
-    /// Pairing.
+    /// Pairing, pings, ephemeral messages.
     pub sessions: SessionsHandle,
+    /// Who is dialled when.
+    pub retry: RetryHandle,
     /// What every peer is doing.
     pub board: Board,
     /// Life events.
     pub probe: Probe,
+    /// What happened, numbered.
+    pub events: EventsHandle,
     /// Who this node is.
     pub me: Arc<Me>,
     /// The bound addresses.
@@ -168,30 +172,51 @@ impl Tree {
         let opened = Arc::new(opened);
         let board = Board::default();
         let probe = Probe::default();
-        let wiring = Wiring {
-            env: env.clone(),
-            store: opened.handle(),
-            board: board.clone(),
-            probe: probe.clone(),
-            me: Arc::clone(&me),
-        };
         let (inbox, retry, sessions) = (
             InboxHandle::default(),
             RetryHandle::default(),
             SessionsHandle::default(),
         );
-        let mut children = vec![
-            store_keeper(&opened),
-            inbox_child(&wiring, &inbox),
-            sessions_child(&wiring, &sessions, &retry, dialler),
-            retry_child(&wiring, &retry, &sessions, hold_links),
+        let store = opened.handle();
+        let census = Census::new(
+            env.clone(),
+            #[cfg(feature = "fault")]
+            store.faults(),
+        );
+        let events = EventsHandle::new(env.clone(), store.clone());
+        events.tell(Fact::NodeStarted {
+            boot: opened.epoch().boot,
+        });
+        let wiring = Wiring {
+            env: env.clone(),
+            store,
+            inbox: inbox.clone(),
+            board: board.clone(),
+            probe: probe.clone(),
+            events: events.clone(),
+            census: census.clone(),
+            life: LifeToken::default(),
+            me: Arc::clone(&me),
+        };
+        let mut specs = vec![
+            children::store(&opened),
+            children::event_bus(&wiring),
+            children::inbox(&wiring, &inbox),
+            children::sessions(&wiring, &sessions, &retry, dialler),
+            children::retry(&wiring, &retry, &sessions, hold_links),
         ];
-        for endpoint in endpoints {
-            children.push(listener_child(&wiring, &sessions, endpoint));
+        for (index, endpoint) in endpoints.into_iter().enumerate() {
+            specs.push(children::listener(&wiring, &sessions, endpoint, index));
         }
         let end = Arc::new(watch::Sender::new(None));
-        let root = Root::new(env, probe.clone(), Arc::clone(&end));
-        let (root, task) = Actor::spawn(None, root, children)
+        let root = Root::new(
+            env,
+            probe.clone(),
+            census.clone(),
+            Some(events.clone()),
+            Arc::clone(&end),
+        );
+        let (root, task) = Actor::spawn(None, root, specs)
             .await
             .map_err(|error| TreeError::Root(error.to_string()))?;
         Ok(Self {
@@ -200,13 +225,77 @@ impl Tree {
             store: wiring.store,
             opened: Mutex::new(Some(opened)),
             end,
+            census,
             inbox,
             sessions,
+            retry,
             board,
             probe,
+            events,
             me,
             listening,
         })
+    }
+
+    /// Who lives, as it is now.
+    #[must_use]
+    pub fn census(&self) -> Branch {
+        self.census.tree()
+    }
+
+    /// Asks the root, the store's writer and every child of the root for a sign of life, all at
+    /// once.
+    ///
+    /// # Errors
+    /// The names of those that gave none within `within`.
+    pub async fn pulse(&self, within: Duration) -> Result<(), String> {
+        let mut asked: JoinSet<(String, bool)> = JoinSet::new();
+        let root = self.root.clone();
+        asked.spawn(async move {
+            let answer = root.call(RootMsg::Ping, Some(within)).await;
+            (
+                ROOT.to_owned(),
+                matches!(answer, Ok(CallResult::Success(()))),
+            )
+        });
+        let store = self.store.clone();
+        asked.spawn(async move {
+            let answer = tokio::time::timeout(within, store.pulse()).await;
+            ("store writer".to_owned(), matches!(answer, Ok(Ok(()))))
+        });
+        for (name, answer, cell) in self.census.ping() {
+            asked.spawn(async move {
+                let (Some(answer), Some(cell)) = (answer, cell) else {
+                    return (name, false);
+                };
+                let answered = async { poke(cell).await.is_ok() && answer.await.is_ok() };
+                let answered = tokio::time::timeout(within, answered).await;
+                (name, answered == Ok(true))
+            });
+        }
+        let mut silent = Vec::new();
+        while let Some(asked) = asked.join_next().await {
+            match asked {
+                Ok((_, true)) => {}
+                Ok((name, false)) => silent.push(name),
+                Err(error) => silent.push(error.to_string()),
+            }
+        }
+        silent.sort();
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "no answer within {within:?}: {}",
+                silent.join(", ")
+            )),
+        }
+    }
+
+    /// Orders deaths.
+    #[cfg(feature = "fault")]
+    #[must_use]
+    pub fn faults(&self) -> crate::fault::FaultHandle {
+        crate::fault::FaultHandle::new(self.store.faults(), self.census.clone())
     }
 
     /// Resolves when the tree has ended by itself or by [`Tree::shutdown`].
@@ -250,149 +339,4 @@ impl Drop for Tree {
     fn drop(&mut self) {
         self.root.kill();
     }
-}
-
-fn budget(restarts_max: usize, window_s: u64, delay_first_ms: u64, delay_max_ms: u64) -> Budget {
-    Budget {
-        restarts_max,
-        window: Duration::from_secs(window_s),
-        delay_first: Duration::from_millis(delay_first_ms),
-        delay_max: Duration::from_millis(delay_max_ms),
-    }
-}
-
-fn store_keeper(opened: &Arc<Opened>) -> ChildSpec {
-    let opened = Arc::clone(opened);
-    ChildSpec {
-        name: "store",
-        vacate: Box::new(|| ()),
-        budget: budget(3, 60, 100, 5_000),
-        stop_within: Duration::from_secs(10),
-        start: starter(move |root| {
-            let actor = StoreKeeper {
-                opened: Arc::clone(&opened),
-            };
-            async move {
-                let (actor, _) = Actor::spawn_linked(None, actor, (), root).await?;
-                Ok(actor.get_cell())
-            }
-        }),
-    }
-}
-
-fn inbox_child(wiring: &Wiring, inbox: &InboxHandle) -> ChildSpec {
-    let (wiring, inbox) = (wiring.clone(), inbox.clone());
-    let gone = inbox.clone();
-    ChildSpec {
-        name: "inbox",
-        vacate: Box::new(move || gone.vacate()),
-        budget: budget(5, 30, 100, 5_000),
-        stop_within: Duration::from_secs(2),
-        start: starter(move |root| {
-            let actor = Inbox {
-                env: wiring.env.clone(),
-                store: wiring.store.clone(),
-            };
-            let inbox = inbox.clone();
-            async move {
-                let (actor, _) = Actor::spawn_linked(None, actor, (), root).await?;
-                inbox.publish(actor.clone());
-                Ok(actor.get_cell())
-            }
-        }),
-    }
-}
-
-fn retry_child(
-    wiring: &Wiring,
-    retry: &RetryHandle,
-    sessions: &SessionsHandle,
-    hold_links: bool,
-) -> ChildSpec {
-    let (wiring, retry, sessions) = (wiring.clone(), retry.clone(), sessions.clone());
-    let gone = retry.clone();
-    ChildSpec {
-        name: "retry scheduler",
-        vacate: Box::new(move || gone.vacate()),
-        budget: budget(5, 30, 100, 5_000),
-        stop_within: Duration::from_secs(2),
-        start: starter(move |root| {
-            let actor = Retry {
-                env: wiring.env.clone(),
-                store: wiring.store.clone(),
-                sessions: sessions.clone(),
-                board: wiring.board.clone(),
-                hold_links,
-            };
-            let retry = retry.clone();
-            async move {
-                let (actor, _) = Actor::spawn_linked(None, actor, (), root).await?;
-                retry.publish(actor.clone());
-                Ok(actor.get_cell())
-            }
-        }),
-    }
-}
-
-fn sessions_child(
-    wiring: &Wiring,
-    sessions: &SessionsHandle,
-    retry: &RetryHandle,
-    dialler: Arc<QuicDialler>,
-) -> ChildSpec {
-    let (wiring, sessions, retry) = (wiring.clone(), sessions.clone(), retry.clone());
-    let dials = Arc::new(AtomicU64::new(0));
-    let gone = sessions.clone();
-    ChildSpec {
-        name: "session supervisor",
-        vacate: Box::new(move || gone.vacate()),
-        budget: budget(5, 30, 100, 2_000),
-        stop_within: Duration::from_secs(6),
-        start: starter(move |root| {
-            let actor = SessionSupervisor::new(
-                wiring.clone(),
-                Arc::clone(&dialler),
-                retry.clone(),
-                Arc::clone(&dials),
-            );
-            let (sessions, retry) = (sessions.clone(), retry.clone());
-            async move {
-                let (actor, _) = Actor::spawn_linked(None, actor, (), root).await?;
-                sessions.publish(actor.clone());
-                // A former incarnation's sessions died with it; at the first start nobody hears it.
-                // ORDER: only who can be reached is dialled through.
-                retry.tell(RetryMsg::AllOver);
-                Ok(actor.get_cell())
-            }
-        }),
-    }
-}
-
-fn listener_child(wiring: &Wiring, sessions: &SessionsHandle, endpoint: QuicListener) -> ChildSpec {
-    let (wiring, sessions) = (wiring.clone(), sessions.clone());
-    let endpoint = Arc::new(Mutex::new(endpoint));
-    ChildSpec {
-        name: "listener",
-        vacate: Box::new(|| ()),
-        budget: budget(10, 60, 200, 10_000),
-        stop_within: Duration::from_secs(2),
-        start: starter(move |root| {
-            let actor = Listener {
-                wiring: wiring.clone(),
-                sessions: sessions.clone(),
-                endpoint: Arc::clone(&endpoint),
-            };
-            async move {
-                let (actor, _) = Actor::spawn_linked(None, actor, (), root).await?;
-                Ok(actor.get_cell())
-            }
-        }),
-    }
-}
-
-fn starter<F>(start: impl Fn(ActorCell) -> F + Send + Sync + 'static) -> StartChild
-where
-    F: Future<Output = Result<ActorCell, SpawnErr>> + Send + 'static,
-{
-    Box::new(move |root| Box::pin(start(root)))
 }

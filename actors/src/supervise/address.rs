@@ -6,12 +6,14 @@
 
 use std::{fmt, time::Duration};
 
-use ractor::{ActorRef, Message, RpcReplyPort};
+use ractor::{Message, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
+
+use super::watched::Post;
 
 /// A stable address of one actor, across its incarnations.
 pub struct Address<M> {
-    current: watch::Sender<Option<ActorRef<M>>>,
+    current: watch::Sender<Option<Post<M>>>,
 }
 
 /// The actor could not be asked, or did not answer.
@@ -35,8 +37,8 @@ impl<M: Message> Address<M> {
     }
 
     /// Publishes a new incarnation. Only the actor's supervisor calls this.
-    pub fn publish(&self, incarnation: ActorRef<M>) {
-        self.current.send_replace(Some(incarnation));
+    pub fn publish(&self, incarnation: impl Into<Post<M>>) {
+        self.current.send_replace(Some(incarnation.into()));
     }
 
     /// Says that the incarnation is gone, so that questions wait for the next one instead of
@@ -48,7 +50,7 @@ impl<M: Message> Address<M> {
     /// Sends a message to who lives there now; `false` when nobody does.
     pub fn cast(&self, message: M) -> bool {
         match &*self.current.borrow() {
-            Some(actor) => actor.cast(message).is_ok(),
+            Some(actor) => actor.send(message).is_ok(),
             None => false,
         }
     }
@@ -74,7 +76,7 @@ impl<M: Message> Address<M> {
                 if let Some(actor) = actor
                     && let Some(asked) = message.take()
                 {
-                    match actor.send_message(asked) {
+                    match actor.send(asked) {
                         Ok(()) => {
                             return answer_rx.await.map_err(|_| AddressError::Unanswered(name));
                         }
