@@ -1,11 +1,15 @@
-//! Where time and randomness come from.
+//! Where time, randomness and the knowledge of one's own addresses come from.
 //!
-//! [`Env`] is handed to everything that needs either, so that a test or a simulation can own both.
-//! Nothing else in this crate reads a clock or asks the operating system for random bytes.
+//! [`Env`] is handed to everything that needs one of them, so that a test or a simulation can own
+//! all three.
+//! Nothing else in this crate reads a clock, asks the operating system for random bytes, or looks
+//! at the machine's network interfaces.
 //!
 //! Read [`Env::system`] for what a real node uses and [`testing`] for what a test uses.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +21,10 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now_ms(&self) -> u64;
     /// Milliseconds since some fixed instant. Never runs backwards.
     fn monotonic_ms(&self) -> u64;
+    /// The same in microseconds, for measuring round trips.
+    fn monotonic_us(&self) -> u64 {
+        self.monotonic_ms().saturating_mul(1_000)
+    }
 }
 
 /// A source of bytes that nobody else can predict.
@@ -25,13 +33,22 @@ pub trait Random: fmt::Debug + Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The surroundings of a node: its clocks and its randomness.
+/// The machine's own addresses.
+pub trait Network: fmt::Debug + Send + Sync {
+    /// Every address of every interface that is up, without loopback and link-local ones: those
+    /// come and go without the machine having moved. `None` when the system does not say.
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>>;
+}
+
+/// The surroundings of a node: its clocks, its randomness, its place in the network.
 #[derive(Clone, Debug)]
 pub struct Env {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Addresses.
+    pub network: Arc<dyn Network>,
 }
 
 impl Env {
@@ -49,6 +66,7 @@ impl Env {
             random: Arc::new(OsRandom {
                 source: SystemRandom::new(),
             }),
+            network: Arc::new(SystemNetwork),
         }
     }
 
@@ -62,6 +80,18 @@ impl Env {
     #[must_use]
     pub fn monotonic_ms(&self) -> u64 {
         self.clock.monotonic_ms()
+    }
+
+    /// Microseconds on the clock that never runs backwards.
+    #[must_use]
+    pub fn monotonic_us(&self) -> u64 {
+        self.clock.monotonic_us()
+    }
+
+    /// The machine's own addresses; see [`Network::addresses`].
+    #[must_use]
+    pub fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        self.network.addresses()
     }
 
     /// `N` random bytes.
@@ -100,6 +130,24 @@ impl Clock for SystemClock {
     fn monotonic_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[derive(Debug)]
+struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        let interfaces = if_addrs::get_if_addrs().ok()?;
+        let usable = interfaces
+            .iter()
+            .filter(|interface| interface.is_oper_up())
+            .filter(|interface| !interface.is_loopback() && !interface.is_link_local());
+        Some(usable.map(if_addrs::Interface::ip).collect())
+    }
 }
 
 struct OsRandom {
@@ -121,12 +169,15 @@ impl Random for OsRandom {
     }
 }
 
-/// Time that stands still until told otherwise, and randomness from a seed.
+/// Time that stands still until told otherwise, randomness from a seed, and a network that a test
+/// moves the machine in.
 pub mod testing {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, PoisonError};
 
-    use super::{Clock, Env, Random};
+    use super::{Clock, Env, Network, Random};
 
     /// A clock that moves only when told to.
     #[derive(Debug)]
@@ -207,7 +258,30 @@ pub mod testing {
         }
     }
 
-    /// A manual clock at a fixed date and the randomness of `seed`.
+    /// Addresses that a test gives and takes.
+    #[derive(Debug, Default)]
+    pub struct ManualNetwork {
+        addresses: Mutex<BTreeSet<IpAddr>>,
+    }
+
+    impl ManualNetwork {
+        /// The machine has these addresses from now on.
+        pub fn set(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+            *self
+                .addresses
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = addresses.into_iter().collect();
+        }
+    }
+
+    impl Network for ManualNetwork {
+        fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+            let addresses = self.addresses.lock();
+            Some(addresses.unwrap_or_else(PoisonError::into_inner).clone())
+        }
+    }
+
+    /// A manual clock at a fixed date, the randomness of `seed`, no addresses.
     #[must_use]
     pub fn env(seed: u64) -> (Env, Arc<ManualClock>) {
         let clock = ManualClock::at(1_750_000_000_000);
@@ -215,6 +289,7 @@ pub mod testing {
             Env {
                 clock: clock.clone(),
                 random: SeededRandom::new(seed),
+                network: Arc::new(ManualNetwork::default()),
             },
             clock,
         )
