@@ -23,7 +23,7 @@ mod tests;
 mod tls;
 
 pub use quic::{QuicDialler, QuicListener};
-pub use reach::reachable;
+pub use reach::{check_route, reachable};
 pub use tls::TlsError;
 
 /// One connection, owned by whoever authenticates it.
@@ -273,6 +273,14 @@ pub enum LinkError {
     Resolve {
         /// The address hint.
         hint: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// This machine has no way there at present: it is not connected, or not to that network.
+    #[error("no route to {address}: {reason}")]
+    NoRoute {
+        /// The address.
+        address: SocketAddr,
         /// What the system said.
         reason: String,
     },

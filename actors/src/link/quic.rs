@@ -8,7 +8,7 @@
 //! [`CONNECTION_WINDOW_BYTES`] before a session reads.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -48,7 +48,8 @@ const MTU_MAX: u16 = 9_000;
 
 /// Accepts links on one address.
 pub struct QuicListener {
-    server: Server,
+    /// Taken only by the drop.
+    server: Option<Server>,
     address: SocketAddr,
 }
 
@@ -88,6 +89,7 @@ impl QuicListener {
         let address = server
             .local_addr()
             .map_err(|error| fail(error.to_string()))?;
+        let server = Some(server);
         Ok(Self { server, address })
     }
 
@@ -99,7 +101,7 @@ impl QuicListener {
 
     /// Waits for the next link. `None` when the endpoint ended.
     pub async fn accept(&mut self) -> Option<Result<Link, LinkError>> {
-        let connection = self.server.accept().await?;
+        let connection = self.server.as_mut()?.accept().await?;
         Some(link(connection))
     }
 }
@@ -112,10 +114,37 @@ impl std::fmt::Debug for QuicListener {
     }
 }
 
+/// An endpoint without connections sleeps, and is not woken by the loss of its handle: it would
+/// keep its tasks, its socket and its port for ever. Any packet makes it look.
+impl Drop for QuicListener {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        wake(self.address);
+    }
+}
+
+/// Sends one byte, which is no QUIC packet, to an endpoint of this machine.
+fn wake(endpoint: SocketAddr) {
+    let (from, loopback): (IpAddr, IpAddr) = match endpoint {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+    };
+    let to = match endpoint.ip().is_unspecified() {
+        true => SocketAddr::new(loopback, endpoint.port()),
+        false => endpoint,
+    };
+    // What cannot be woken ends with the process, as it would without this.
+    let sent = UdpSocket::bind((from, 0)).and_then(|socket| socket.send_to(&[0], to));
+    if let Err(error) = sent {
+        tracing::debug!(%endpoint, %error, "an endpoint may outlive its handle");
+    }
+}
+
 /// Dials links; one socket per address family, made when first needed.
 #[derive(Debug)]
 pub struct QuicDialler {
-    v4: Client,
+    /// Taken only by the drop.
+    v4: Option<Client>,
     v6: Option<Client>,
 }
 
@@ -127,7 +156,7 @@ impl QuicDialler {
     pub fn bind() -> Result<Self, LinkError> {
         let v4 = client((Ipv4Addr::UNSPECIFIED, 0).into())?;
         let v6 = client((Ipv6Addr::UNSPECIFIED, 0).into()).ok();
-        Ok(Self { v4, v6 })
+        Ok(Self { v4: Some(v4), v6 })
     }
 
     /// Dials one address.
@@ -136,12 +165,12 @@ impl QuicDialler {
     /// [`LinkError::Unreachable`] names the address and the reason.
     pub async fn dial(&self, address: SocketAddr) -> Result<Link, LinkError> {
         let unreachable = |reason: String| LinkError::Unreachable { address, reason };
-        let client = match (address, &self.v6) {
-            (SocketAddr::V4(_), _) => &self.v4,
-            (SocketAddr::V6(_), Some(client)) => client,
-            (SocketAddr::V6(_), None) => {
-                return Err(unreachable("this machine has no IPv6".to_owned()));
-            }
+        let client = match address {
+            SocketAddr::V4(_) => &self.v4,
+            SocketAddr::V6(_) => &self.v6,
+        };
+        let Some(client) = client else {
+            return Err(unreachable("this machine has no IPv6".to_owned()));
         };
         let connect = Connect::new(address).with_server_name(tls::SERVER_NAME);
         let mut connection = client
@@ -152,6 +181,19 @@ impl QuicDialler {
             .keep_alive(true)
             .map_err(|error| unreachable(error.to_string()))?;
         link(connection)
+    }
+}
+
+/// See the drop of [`QuicListener`].
+impl Drop for QuicDialler {
+    fn drop(&mut self) {
+        for client in [self.v4.take(), self.v6.take()].into_iter().flatten() {
+            let address = client.local_addr();
+            drop(client);
+            if let Ok(address) = address {
+                wake(address);
+            }
+        }
     }
 }
 

@@ -9,10 +9,15 @@ use packhorse_protocol::stream::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    Wiring,
     driver::SharedSecrets,
+    ephemeral::Intake,
     stream::{self, Brings, FRAMES_QUEUED_MAX, Incoming, Outgoing, StreamError, lane_of},
 };
-use crate::link::{LinkStreams, ReceiveHalf, SendHalf};
+use crate::{
+    link::{LinkStreams, ReceiveHalf, SendHalf},
+    store::PeerNumber,
+};
 
 /// What the driver is told by its streams.
 #[derive(Debug)]
@@ -20,10 +25,14 @@ pub(super) enum Arrived {
     Frame(Incoming),
     /// The peer opened a stream; frames for it go here.
     Opened(StreamKind, mpsc::Sender<Outgoing>),
+    /// A stream that the driver does not read brought a frame.
+    Heard,
 }
 
 #[derive(Debug)]
 pub(super) struct Acceptor {
+    pub(super) wiring: Wiring,
+    pub(super) peer: PeerNumber,
     pub(super) side: Side,
     pub(super) secrets: SharedSecrets,
     pub(super) into: mpsc::Sender<Arrived>,
@@ -35,6 +44,7 @@ impl Acceptor {
         // A header that is late holds up its own stream and no other.
         let mut opening = JoinSet::new();
         let mut numbers = StreamNumbers::new();
+        let mut has_ephemeral = false;
         loop {
             tokio::select! {
                 opened = streams.accept() => {
@@ -44,6 +54,11 @@ impl Acceptor {
                 Some(read) = opening.join_next() => {
                     let (header, send, receive) = read??;
                     numbers.accept(header.number)?;
+                    if header.kind == StreamKind::Ephemeral
+                        && std::mem::replace(&mut has_ephemeral, true)
+                    {
+                        return Err(StreamError::Second(header.kind));
+                    }
                     self.open(header, send, receive, &mut tasks).await?;
                 }
                 Some(ended) = tasks.join_next() => ended??,
@@ -62,6 +77,17 @@ impl Acceptor {
             .secrets
             .lock()
             .stream(&header, self.side.other(), self.side)?;
+        if header.kind == StreamKind::Ephemeral {
+            // Nothing is answered on it, so its other direction ends here.
+            drop(send);
+            let intake = Intake {
+                wiring: self.wiring.clone(),
+                peer: self.peer,
+                driver: self.into.clone(),
+            };
+            tasks.spawn(intake.run(receive, opener));
+            return Ok(());
+        }
         let (queue, frames) = mpsc::channel(FRAMES_QUEUED_MAX);
         // ORDER: the driver learns of the queue before any frame of the stream can reach it.
         let opened = Arrived::Opened(header.kind, queue);

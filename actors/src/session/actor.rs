@@ -14,8 +14,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     SessionsMsg, Wiring,
-    driver::{Command, Driver, SessionExit},
+    driver::{Command, Driver},
+    exit::SessionExit,
     handshake::Accepted,
+    outlet::Inlet,
 };
 use crate::store::PeerNumber;
 
@@ -54,12 +56,13 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 async fn drive(
     wiring: Wiring,
     peer: PeerNumber,
-    accepted: Accepted,
+    (accepted, inlet): (Accepted, Inlet),
     mut commanded: watch::Receiver<Command>,
 ) -> SessionExit {
     let link = accepted.link.handle();
+    let store = wiring.store.clone();
     let started = tokio::select! {
-        started = tokio::time::timeout(START_WITHIN, Driver::start(wiring, peer, accepted)) => {
+        started = tokio::time::timeout(START_WITHIN, Driver::start(wiring, peer, accepted, inlet)) => {
             started.unwrap_or_else(|_| {
                 let reason = format!("no streams within {} s", START_WITHIN.as_secs());
                 Err(SessionExit::new(ErrorClass::Protocol, reason))
@@ -70,7 +73,17 @@ async fn drive(
         }
     };
     match started {
-        Ok(driver) => driver.run(commanded).await,
+        Ok(driver) => {
+            let exit = driver.run(commanded).await;
+            // ORDER: before anybody hears of the end, since the next session may begin then. One
+            // that took this one's place has begun already, and knows itself what it offers.
+            if exit.class != ErrorClass::Displaced
+                && let Err(error) = store.session_over(peer).await
+            {
+                tracing::debug!(target: "packhorse::session", peer = peer.0, %error, "what was not handed out stays offered");
+            }
+            exit
+        }
         Err(exit) => {
             link.close(exit.class.to_u16());
             exit
@@ -81,12 +94,12 @@ async fn drive(
 impl Actor for SessionActor {
     type Msg = SessionMsg;
     type State = SessionState;
-    type Arguments = Accepted;
+    type Arguments = (Accepted, Inlet);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        accepted: Self::Arguments,
+        arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let (commands, commanded) = watch::channel(Command::Run);
         let wiring = self.wiring.clone();
@@ -94,7 +107,7 @@ impl Actor for SessionActor {
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             let mut inner = JoinSet::new();
-            inner.spawn(drive(wiring, peer, accepted, commanded));
+            inner.spawn(drive(wiring, peer, arguments, commanded));
             let ended = match inner.join_next().await {
                 Some(Ok(exit)) => Ok(exit),
                 Some(Err(error)) => Err(error.to_string()),

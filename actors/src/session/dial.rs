@@ -13,10 +13,11 @@ use packhorse_protocol::{error_class::ErrorClass, handshake::DialIntent, node_id
 
 use super::{
     Wiring,
+    exit::{Blame, SessionExit},
     handshake::{self, Accepted, HandshakeFailure},
 };
 use crate::{
-    link::{Link, LinkError, QuicDialler},
+    link::{Link, LinkError, QuicDialler, check_route},
     store::{PeerNumber, PeerRecord, StoreError},
 };
 
@@ -51,6 +52,12 @@ pub enum DialError {
     },
 }
 
+impl From<&DialError> for SessionExit {
+    fn from(error: &DialError) -> Self {
+        Self::blaming(error.blame(), error.class(), error.to_string())
+    }
+}
+
 impl DialError {
     /// Who can act, and how dials go on.
     pub(crate) fn class(&self) -> ErrorClass {
@@ -58,6 +65,29 @@ impl DialError {
             Self::NoAddress | Self::Link(_) => ErrorClass::Disconnected,
             Self::Store(_) | Self::Panicked(_) => ErrorClass::Internal,
             Self::Handshake { failure, .. } => failure.class(),
+        }
+    }
+
+    /// Whose doing it was. A dial that did not leave this machine is nobody's failure but its own.
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            Self::NoAddress
+            | Self::Link(
+                LinkError::Resolve { .. }
+                | LinkError::NoRoute { .. }
+                | LinkError::Socket(_)
+                | LinkError::Listen { .. }
+                | LinkError::Tls(_),
+            )
+            | Self::Store(_)
+            | Self::Panicked(_) => Blame::Here,
+            Self::Link(
+                LinkError::Unreachable { .. }
+                | LinkError::NoBinding(_)
+                | LinkError::Lost(_)
+                | LinkError::Closed(_),
+            ) => Blame::There,
+            Self::Handshake { failure, .. } => failure.blame(),
         }
     }
 
@@ -122,13 +152,19 @@ pub(super) async fn dial(
     intent: DialIntent,
     past_hello: &AtomicBool,
 ) -> Result<Accepted, DialError> {
-    let mut last = DialError::NoAddress;
+    // ORDER of what is told: of a dial that left this machine rather than of one that did not.
+    let mut worst = DialError::NoAddress;
+    let mut note = |error: DialError| {
+        if worst.blame() == Blame::Here || error.blame() != Blame::Here {
+            worst = error;
+        }
+    };
     let mut tried = 0;
     for hint in hints {
         let addresses = match resolve(hint).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                last = error.into();
+                note(error.into());
                 continue;
             }
         };
@@ -138,7 +174,7 @@ pub(super) async fn dial(
             let link = match connect(dialler, address).await {
                 Ok(link) => link,
                 Err(error) => {
-                    last = error.into();
+                    note(error.into());
                     continue;
                 }
             };
@@ -149,15 +185,16 @@ pub(super) async fn dial(
                 Err(failure @ HandshakeFailure::Refused(_)) => {
                     return Err(DialError::Handshake { address, failure });
                 }
-                Err(failure) => last = DialError::Handshake { address, failure },
+                Err(failure) => note(DialError::Handshake { address, failure }),
             }
             past_hello.store(false, Ordering::Release);
         }
     }
-    Err(last)
+    Err(worst)
 }
 
 async fn connect(dialler: &QuicDialler, address: SocketAddr) -> Result<Link, LinkError> {
+    check_route(address)?;
     match tokio::time::timeout(CONNECT_WITHIN, dialler.dial(address)).await {
         Ok(connected) => connected,
         Err(_) => {
@@ -181,4 +218,74 @@ async fn resolve(hint: &str) -> Result<Vec<SocketAddr>, LinkError> {
         .map_err(|_| failed(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
     Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use packhorse_protocol::handshake::VerdictRefusal;
+
+    use super::*;
+
+    #[test]
+    fn a_dial_that_did_not_leave_this_machine_is_not_the_peers_failure() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 1));
+        let reason = || "why".to_owned();
+        let handshake = |failure| DialError::Handshake { address, failure };
+        let refused = |class| {
+            handshake(HandshakeFailure::Refused(VerdictRefusal {
+                class,
+                code: 1,
+                reason: reason(),
+                retry_after_ms: 0,
+            }))
+        };
+        let hint = reason();
+        let table = [
+            (DialError::NoAddress, Blame::Here),
+            (DialError::Panicked(reason()), Blame::Here),
+            (DialError::Store(StoreError::Closed), Blame::Here),
+            (
+                LinkError::Resolve {
+                    hint,
+                    reason: reason(),
+                }
+                .into(),
+                Blame::Here,
+            ),
+            (
+                LinkError::NoRoute {
+                    address,
+                    reason: reason(),
+                }
+                .into(),
+                Blame::Here,
+            ),
+            (
+                LinkError::Unreachable {
+                    address,
+                    reason: reason(),
+                }
+                .into(),
+                Blame::There,
+            ),
+            (
+                handshake(HandshakeFailure::TimedOut(CONNECT_WITHIN)),
+                Blame::There,
+            ),
+            (handshake(LinkError::Lost(reason()).into()), Blame::There),
+            (
+                handshake(HandshakeFailure::Store(StoreError::Closed)),
+                Blame::Here,
+            ),
+            (refused(ErrorClass::Authentication), Blame::There),
+            (refused(ErrorClass::IdentityInUse), Blame::There),
+            (refused(ErrorClass::Internal), Blame::There),
+            (refused(ErrorClass::Busy), Blame::Nobody),
+            (refused(ErrorClass::Displaced), Blame::Nobody),
+            (refused(ErrorClass::ShuttingDown), Blame::Nobody),
+        ];
+        for (error, blame) in table {
+            assert_eq!(error.blame(), blame, "{error:?}");
+        }
+    }
 }

@@ -15,9 +15,9 @@ use packhorse_protocol::{
     epoch::Lane,
     error_class::ErrorClass,
     generation::SessionSecrets,
-    grant::Grants,
+    limits::HEARTBEAT_EVERY_MS,
     message::ControlFrame,
-    session::{Input, Output, Session, SessionEvent, State},
+    session::{Input, Output, Session, State},
     stream::{Side, StreamHeader, StreamKind},
 };
 use tokio::{
@@ -28,39 +28,30 @@ use tokio::{
 use super::{
     Wiring,
     acceptor::{Acceptor, Arrived},
+    ephemeral,
+    exit::{Blame, SessionExit},
     handshake::Accepted,
+    outlet::{Ask, Inlet},
+    ping::Pings,
+    progress::Progress,
     stream::{
         self, ARRIVED_MAX, Brings, FRAMES_QUEUED_MAX, Incoming, Outgoing, StreamError, lane_of,
     },
+    writers::{EARLY_MAX, Writers, send},
 };
 use crate::{
-    link::{LinkError, LinkHandle},
+    link::LinkHandle,
     store::{OutboxCounts, PeerNumber, StoreError},
 };
 
 /// How long a goodbye may take to leave.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 
-/// Control frames that wait for the control stream: a heartbeat each 15 s, a goodbye.
-const EARLY_MAX: usize = 8;
-
-/// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionExit {
-    /// Who can act, and how dials go on.
-    pub class: ErrorClass,
-    /// What a person is told.
-    pub reason: String,
-}
-
-impl SessionExit {
-    pub(crate) fn new(class: ErrorClass, reason: impl Into<String>) -> Self {
-        Self {
-            class,
-            reason: reason.into(),
-        }
-    }
-}
+/// After the network or the clock changed, a peer that still hears this node says so within this
+/// time; one that does not is dialled anew, long before its silence would be noticed.
+const PROOF_WITHIN_MS: u64 = 10_000;
+/// The ephemeral stream's number: those before it are the control stream and the lanes.
+const EPHEMERAL_NUMBER: u32 = 16;
 
 /// What the actor tells its driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,26 +62,6 @@ pub(super) enum Command {
     Drain,
     /// A newer session takes over: end at once.
     Displace,
-}
-
-/// Queues to the streams' writers.
-#[derive(Debug, Default)]
-struct Writers {
-    control: Option<mpsc::Sender<Outgoing>>,
-    /// The listener's first heartbeat is due before the dialler's control stream is here.
-    early: Vec<Outgoing>,
-    mine: [Option<mpsc::Sender<Outgoing>>; 2],
-    theirs: [Option<mpsc::Sender<Outgoing>>; 2],
-}
-
-impl Writers {
-    fn all(&self) -> impl Iterator<Item = &mpsc::Sender<Outgoing>> {
-        self.mine
-            .iter()
-            .chain(&self.theirs)
-            .chain([&self.control])
-            .flatten()
-    }
 }
 
 /// One session's keys, shared by the driver and the acceptor of the peer's streams.
@@ -106,8 +77,8 @@ impl SharedSecrets {
 
 #[derive(Debug)]
 pub(super) struct Driver {
-    wiring: Wiring,
-    peer: PeerNumber,
+    pub(super) wiring: Wiring,
+    pub(super) peer: PeerNumber,
     machine: Session,
     secrets: SharedSecrets,
     writers: Writers,
@@ -115,10 +86,27 @@ pub(super) struct Driver {
     counts: watch::Receiver<OutboxCounts>,
     grown: u64,
     /// Store operations under way; each ends in an input for the machine.
-    operations: JoinSet<Result<Input, StoreError>>,
+    pub(super) operations: JoinSet<Result<Input, StoreError>>,
     streams: JoinSet<Result<(), StreamError>>,
     /// Writes that the machine does not wait for.
-    facts: JoinSet<()>,
+    pub(super) facts: JoinSet<()>,
+    /// The ephemeral stream's writer, whose end is not the session's.
+    aside: JoinSet<()>,
+    /// The generation that streams are opened under now.
+    generation: watch::Sender<u16>,
+    asks: mpsc::Receiver<Ask>,
+    pub(super) pings: Pings,
+    progress: Progress,
+    /// The peer's goodbye.
+    pub(super) leaves: Option<ErrorClass>,
+    is_draining: bool,
+    /// Facts that were told because of what the peer said.
+    pub(super) told: u32,
+    /// When a frame of the peer came last, and when that was last noted.
+    heard_ms: u64,
+    noted_ms: u64,
+    /// When the peer must have been heard.
+    proof_by_ms: Option<u64>,
     link: LinkHandle,
 }
 
@@ -128,6 +116,7 @@ impl Driver {
         wiring: Wiring,
         peer: PeerNumber,
         accepted: Accepted,
+        inlet: Inlet,
     ) -> Result<Self, SessionExit> {
         let Accepted {
             link,
@@ -139,9 +128,11 @@ impl Driver {
         let (arrived_tx, arrived) = mpsc::channel(ARRIVED_MAX);
         let counts = wiring.store.outbox_counts(peer);
         let grown = counts.borrow().grown;
+        let now_ms = wiring.env.monotonic_ms();
+        let generation = watch::Sender::new(secrets.current());
         let mut driver = Self {
             peer,
-            machine: Session::new(side, wiring.env.monotonic_ms(), wiring.env.now_ms()),
+            machine: Session::new(side, now_ms, wiring.env.now_ms()),
             secrets: SharedSecrets(Arc::new(Mutex::new(secrets))),
             writers: Writers::default(),
             arrived,
@@ -150,6 +141,17 @@ impl Driver {
             operations: JoinSet::new(),
             streams: JoinSet::new(),
             facts: JoinSet::new(),
+            aside: JoinSet::new(),
+            generation,
+            asks: inlet.asks,
+            pings: Pings::default(),
+            progress: Progress::default(),
+            leaves: None,
+            is_draining: false,
+            told: 0,
+            heard_ms: now_ms,
+            noted_ms: now_ms,
+            proof_by_ms: None,
             link,
             wiring,
         };
@@ -161,7 +163,10 @@ impl Driver {
             driver.open(side, kind, number, &arrived_tx).await?;
         }
         driver.tell_grants().await;
+        driver.write_ephemeral(side, inlet.ephemeral);
         let acceptor = Acceptor {
+            wiring: driver.wiring.clone(),
+            peer,
             side,
             secrets: driver.secrets.clone(),
             into: arrived_tx,
@@ -184,6 +189,23 @@ impl Driver {
         }
     }
 
+    fn write_ephemeral(&mut self, side: Side, queue: mpsc::Receiver<ephemeral::Waiting>) {
+        let writer = ephemeral::Writer {
+            link: self.link.clone(),
+            secrets: self.secrets.clone(),
+            side,
+            number: EPHEMERAL_NUMBER,
+            generation: self.generation.subscribe(),
+            queue,
+        };
+        let peer = self.peer.0;
+        self.aside.spawn(async move {
+            if let Err(error) = writer.run().await {
+                tracing::debug!(target: "packhorse::session", peer, %error, "ephemeral stream ended");
+            }
+        });
+    }
+
     async fn open(
         &mut self,
         side: Side,
@@ -191,7 +213,11 @@ impl Driver {
         number: u32,
         into: &mpsc::Sender<Arrived>,
     ) -> Result<(), SessionExit> {
-        let (send, receive) = self.link.open().await.map_err(|error| lost(&error))?;
+        let (send, receive) = self
+            .link
+            .open()
+            .await
+            .map_err(|error| SessionExit::lost(&error))?;
         let (header, sealer, opener) = {
             let secrets = self.secrets.lock();
             let header = StreamHeader {
@@ -230,7 +256,7 @@ impl Driver {
     /// Runs until the session ends, and says how.
     pub(super) async fn run(mut self, mut commands: watch::Receiver<Command>) -> SessionExit {
         let exit = loop {
-            if let Some(exit) = self.drain_outputs() {
+            if let Some(exit) = self.drain_outputs().or_else(|| self.unproven()) {
                 break exit;
             }
             let now_ms = self.wiring.env.monotonic_ms();
@@ -238,6 +264,9 @@ impl Driver {
             let wait_ms = self
                 .machine
                 .deadline()
+                .into_iter()
+                .chain(self.proof_by_ms)
+                .min()
                 .map_or(0, |at_ms| at_ms.saturating_sub(now_ms));
             tokio::select! {
                 Some(arrived) = self.arrived.recv() => self.on_arrived(arrived),
@@ -248,13 +277,17 @@ impl Driver {
                     }
                 }
                 Ok(()) = self.counts.changed() => self.on_counts(),
+                Some(ask) = self.asks.recv() => self.on_ask(ask),
                 changed = commands.changed() => {
                     let command = *commands.borrow_and_update();
                     match command {
                         Command::Displace => {
                             break SessionExit::new(ErrorClass::Displaced, "a newer session took over");
                         }
-                        Command::Drain => self.feed(Input::Drain),
+                        Command::Drain => {
+                            self.is_draining = true;
+                            self.feed(Input::Drain);
+                        }
                         Command::Run if changed.is_ok() => {}
                         Command::Run => {
                             break SessionExit::new(ErrorClass::Internal, "the session's actor ended");
@@ -264,8 +297,70 @@ impl Driver {
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => self.feed(Input::Tick),
             }
         };
+        let exit = self.judge(exit);
+        self.note_seen();
         self.finish(&exit).await;
         exit
+    }
+
+    /// Adds to an end what the session knows about it.
+    fn judge(&self, mut exit: SessionExit) -> SessionExit {
+        exit.progress = self.progress.is_made();
+        let is_paused = || {
+            Lane::ALL
+                .iter()
+                .any(|lane| self.machine.sender(*lane).is_paused())
+        };
+        if self.is_draining {
+            exit.blame = Blame::Here;
+        } else if let Some(class) = self.leaves {
+            // However the link went then, its end was announced.
+            exit.blame = Blame::ended_there(class);
+        } else if exit.blame == Blame::There && is_paused() {
+            exit.blame = Blame::Nobody;
+        }
+        exit
+    }
+
+    /// The end of a session whose peer did not show itself after a change here.
+    fn unproven(&self) -> Option<SessionExit> {
+        let now_ms = self.wiring.env.monotonic_ms();
+        self.proof_by_ms.is_some_and(|by_ms| by_ms <= now_ms).then(|| {
+            let within_s = PROOF_WITHIN_MS / 1_000;
+            let reason = format!("no sign of life within {within_s} s of a change of this machine's network or clock");
+            SessionExit::blaming(Blame::Here, ErrorClass::Disconnected, reason)
+        })
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Ping(reply) => self.pings.ask(reply),
+            Ask::ProveAlive => {
+                let by_ms = self.wiring.env.monotonic_ms() + PROOF_WITHIN_MS;
+                self.proof_by_ms.get_or_insert(by_ms);
+            }
+        }
+        self.feed(Input::Ping);
+    }
+
+    /// Something came from the peer.
+    fn heard(&mut self) {
+        self.proof_by_ms = None;
+        self.heard_ms = self.wiring.env.monotonic_ms();
+        if self.heard_ms.saturating_sub(self.noted_ms) >= HEARTBEAT_EVERY_MS {
+            self.note_seen();
+        }
+    }
+
+    /// Tells people when the peer was last heard.
+    fn note_seen(&mut self) {
+        self.noted_ms = self.heard_ms;
+        let env = &self.wiring.env;
+        let ago_ms = env.monotonic_ms().saturating_sub(self.heard_ms);
+        let seen_ms = env.now_ms().saturating_sub(ago_ms);
+        self.wiring
+            .board
+            .update(self.peer, |line| line.last_seen_ms = Some(seen_ms));
     }
 
     /// Gives the last frames a moment to leave, then closes the link.
@@ -282,6 +377,9 @@ impl Driver {
 
     fn feed(&mut self, input: Input) {
         let now_ms = self.wiring.env.monotonic_ms();
+        // Read each time: the wall clock may have been set since, and heartbeats tell it.
+        self.machine
+            .set_wall_clock(self.wiring.env.now_ms(), now_ms);
         self.machine.handle(input, now_ms);
     }
 
@@ -298,12 +396,15 @@ impl Driver {
     }
 
     fn on_one(&mut self, arrived: Arrived) {
+        self.heard();
         match arrived {
+            Arrived::Heard => self.feed(Input::Heard),
             Arrived::Frame(Incoming::Control(frame)) => self.feed(Input::Control(frame)),
             Arrived::Frame(Incoming::Sender(lane, frame)) => {
                 self.feed(Input::FromSender(lane, frame));
             }
             Arrived::Frame(Incoming::Receiver(lane, frame)) => {
+                self.progress.on_frame(lane, &frame);
                 self.feed(Input::FromReceiver(lane, frame));
             }
             Arrived::Opened(kind, queue) => self.on_opened(kind, queue),
@@ -330,6 +431,9 @@ impl Driver {
     }
 
     fn on_operation_end(&mut self, done: Result<Result<Input, StoreError>, JoinError>) {
+        if let Ok(Ok(Input::Lines { lane, spans })) = &done {
+            self.progress.on_lines(*lane, spans);
+        }
         self.feed(match done {
             Ok(Ok(input)) => input,
             Ok(Err(error)) => Input::Failed(error.to_string()),
@@ -354,7 +458,7 @@ impl Driver {
         match ended {
             Ok(Ok(())) => None,
             Ok(Err(StreamError::Link(error))) => {
-                let exit = lost(&error);
+                let exit = SessionExit::lost(&error);
                 self.feed(Input::LinkLost(exit.reason.clone()));
                 Some(exit)
             }
@@ -394,6 +498,9 @@ impl Driver {
     fn on_output(&mut self, output: Output) -> Option<SessionExit> {
         match output {
             Output::SendControl(frame) => {
+                if let ControlFrame::Heartbeat { number, .. } = &frame {
+                    self.pings.on_sent(*number, self.wiring.env.monotonic_us());
+                }
                 if self.writers.control.is_none() && self.writers.early.len() < EARLY_MAX {
                     self.writers.early.push(Outgoing::Control(frame));
                     return None;
@@ -412,8 +519,10 @@ impl Driver {
                     Outgoing::Receiver(frame),
                 );
             }
-            Output::Close { class, reason } => return Some(SessionExit { class, reason }),
-            Output::RoundTrip { ms, .. } => self.on_round_trip(ms),
+            Output::Close { class, reason } => return Some(SessionExit::new(class, reason)),
+            Output::RoundTrip {
+                number, skew_ms, ..
+            } => self.on_round_trip(number, skew_ms),
             Output::Event(event) => self.on_event(&event),
             Output::AdvanceGeneration { .. } => {
                 return self.change_secrets(|secrets| secrets.advance().map(|_| ()));
@@ -421,7 +530,8 @@ impl Driver {
             Output::EraseGeneration { generation } => {
                 return self.change_secrets(|secrets| secrets.erase(generation));
             }
-            Output::UseGeneration { .. } => {
+            Output::UseGeneration { generation } => {
+                self.generation.send_replace(generation);
                 return self
                     .writers
                     .all()
@@ -440,155 +550,4 @@ impl Driver {
             .err()
             .map(|error| SessionExit::new(ErrorClass::Internal, error.to_string()))
     }
-
-    /// Store operations run beside the driver; the machine allows one of each kind per lane.
-    fn on_operation(&mut self, output: Output) {
-        let store = self.wiring.store.clone();
-        let peer = self.peer;
-        match output {
-            Output::ReadLines { lane } => self.operations.spawn(async move {
-                let spans = store.lines(peer, lane).await?;
-                Ok(Input::Lines { lane, spans })
-            }),
-            Output::Load {
-                lane,
-                after,
-                count_max,
-                bytes_max,
-            } => self.operations.spawn(async move {
-                let (rows, exhausted) = store.load(peer, lane, after, count_max, bytes_max).await?;
-                Ok(Input::Rows {
-                    lane,
-                    rows,
-                    exhausted,
-                })
-            }),
-            Output::ReadMarks { lane, epochs } => self.operations.spawn(async move {
-                let (marks, refusals) = store.marks(peer, lane, epochs).await?;
-                Ok(Input::MarksRead {
-                    lane,
-                    marks,
-                    refusals,
-                })
-            }),
-            Output::Store { lane, items } => self.operations.spawn(async move {
-                match store.store_inbound(peer, lane, items).await {
-                    Ok((marks, refusals)) => Ok(Input::Stored {
-                        lane,
-                        marks,
-                        refusals,
-                    }),
-                    Err(error @ StoreError::Full { .. }) => Ok(Input::StorePaused {
-                        lane,
-                        reason: error.to_string(),
-                    }),
-                    Err(error) => Err(error),
-                }
-            }),
-            Output::Settle {
-                lane,
-                marks,
-                refusals,
-            } => self.operations.spawn(async move {
-                store.settle(peer, lane, marks, refusals).await?;
-                Ok(Input::Settled { lane })
-            }),
-            Output::Confirm { lane, refusals } => self.operations.spawn(async move {
-                store.confirm_refusals(peer, lane, refusals).await?;
-                Ok(Input::Confirmed { lane })
-            }),
-            _ => return,
-        };
-    }
-
-    fn on_round_trip(&self, ms: u64) {
-        let now_ms = self.wiring.env.now_ms();
-        self.wiring.board.update(self.peer, |line| {
-            line.round_trip_ms = Some(ms as f64);
-            line.last_seen_ms = Some(now_ms);
-        });
-    }
-
-    fn on_granted(&mut self, grants: &[String]) {
-        // A capability that this version does not know is passed over.
-        let known = grants.iter().filter_map(|text| text.parse().ok());
-        let Ok(granted) = Grants::new(known) else {
-            return;
-        };
-        let (store, peer) = (self.wiring.store.clone(), self.peer);
-        self.facts.spawn(async move {
-            let Ok(Some(record)) = store.peer(peer).await else {
-                return;
-            };
-            if record.granted == granted {
-                return;
-            }
-            let told = store.update_peer(peer, move |record| record.granted = granted);
-            if let Err(error) = told.await {
-                tracing::warn!(target: "packhorse::session", %error, "grants were not written down");
-            }
-        });
-    }
-
-    fn on_event(&mut self, event: &SessionEvent) {
-        let peer = self.peer.0;
-        match event {
-            SessionEvent::Ready
-            | SessionEvent::PeerResumed { .. }
-            | SessionEvent::StoreResumed { .. } => {
-                tracing::debug!(target: "packhorse::session", peer, ?event);
-            }
-            SessionEvent::PeerLeaves { .. } => {
-                tracing::info!(target: "packhorse::session", peer, ?event);
-            }
-            SessionEvent::Granted { grants } => self.on_granted(grants),
-            // The peer has seen later boots of this node than this store has: the next open gets a
-            // higher one.
-            SessionEvent::OnCopy { epoch, .. } => {
-                tracing::error!(target: "packhorse::session", peer, ?event);
-                let (store, seen) = (self.wiring.store.clone(), epoch.boot);
-                self.facts.spawn(async move {
-                    if let Err(error) = store.raise_boot_floor(seen).await {
-                        tracing::error!(target: "packhorse::session", %error, "boot floor");
-                    }
-                });
-            }
-            // Loss, copies and full disks: somebody has to look.
-            _ => tracing::warn!(target: "packhorse::session", peer, ?event),
-        }
-    }
-}
-
-/// Queues a frame; a peer that does not read its stream is not waited for.
-fn send(queue: Option<&mpsc::Sender<Outgoing>>, frame: Outgoing) -> Option<SessionExit> {
-    let Some(queue) = queue else {
-        // The machine answers only on streams that brought something.
-        return Some(SessionExit::new(
-            ErrorClass::Protocol,
-            "a stream was not opened in time",
-        ));
-    };
-    match queue.try_send(frame) {
-        Ok(()) => None,
-        Err(mpsc::error::TrySendError::Full(_)) => Some(SessionExit::new(
-            ErrorClass::Protocol,
-            format!("the peer left {FRAMES_QUEUED_MAX} frames of a stream unread"),
-        )),
-        Err(mpsc::error::TrySendError::Closed(_)) => Some(SessionExit::new(
-            ErrorClass::Disconnected,
-            "a stream of the session ended",
-        )),
-    }
-}
-
-/// The end of a session whose link ended.
-fn lost(error: &LinkError) -> SessionExit {
-    let class = match error {
-        LinkError::Closed(code) => u16::try_from(*code)
-            .ok()
-            .and_then(ErrorClass::from_u16)
-            .unwrap_or(ErrorClass::Disconnected),
-        _ => ErrorClass::Disconnected,
-    };
-    SessionExit::new(class, error.to_string())
 }

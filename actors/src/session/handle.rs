@@ -7,23 +7,33 @@ use std::{sync::Arc, time::Duration};
 
 use packhorse_protocol::{
     handshake::{Introduction, SessionId, VerdictRefusal},
+    message::{DeliveryClass, Message},
     ticket::Ticket,
 };
-use ractor::{ActorId, ActorRef, RpcReplyPort};
+use ractor::{ActorId, RpcReplyPort};
+use tokio::sync::oneshot;
 
 use super::{
     dial::DialError,
-    driver::SessionExit,
+    ephemeral::EphemeralError,
+    exit::SessionExit,
     handshake::Accepted,
     join::{JOIN_WITHIN, JoinError, JoinOptions, Joined},
+    outlet::{Ask, Outlet},
+    ping::{Ping, PingError},
 };
 use crate::{
     store::{PeerNumber, PeerRecord},
-    supervise::{Address, AddressError},
+    supervise::{Address, AddressError, Post},
 };
 
 /// How long a listener waits for leave to begin a session.
 const ADMIT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the supervisor may take to say which session lives.
+const OUTLET_WITHIN: Duration = Duration::from_secs(3);
+/// How long an answer to a ping is waited for.
+const PING_WITHIN: Duration = Duration::from_secs(5);
 
 /// May a session begin?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +78,16 @@ pub enum SessionsMsg {
         /// Who asked.
         reply: RpcReplyPort<Result<Joined, JoinError>>,
     },
+    /// From whoever has something for a live session: the way into it, `None` without one.
+    Outlet {
+        /// Which peer's.
+        peer: PeerNumber,
+        /// Who asked.
+        reply: RpcReplyPort<Option<Outlet>>,
+    },
+    /// From the retry scheduler: the network or the wall clock changed; each live session is to
+    /// show that its peer still hears this node.
+    ProveAlive,
     /// From its own dial task.
     Dialled {
         /// The peer.
@@ -160,8 +180,52 @@ impl SessionsHandle {
         self.address.call("session supervisor", within, ask).await?
     }
 
+    /// Measures one round trip to a peer over its live session.
+    ///
+    /// # Errors
+    /// [`PingError`]; asking again is safe.
+    pub async fn ping(&self, peer: PeerNumber) -> Result<Ping, PingError> {
+        let outlet = self.outlet(peer).await?.ok_or(PingError::NoSession)?;
+        let (reply, answer) = oneshot::channel();
+        outlet.ask(Ask::Ping(reply));
+        match tokio::time::timeout(PING_WITHIN, answer).await {
+            Ok(Ok(ping)) => Ok(ping),
+            Ok(Err(_)) | Err(_) => Err(PingError::NoAnswer),
+        }
+    }
+
+    /// Hands a message to a peer's live session, now or never: `Ok` says that it was handed to the
+    /// stream's writer, not that it arrived.
+    ///
+    /// # Errors
+    /// [`EphemeralError`]; nothing was sent then.
+    pub async fn send_ephemeral(
+        &self,
+        peer: PeerNumber,
+        message: Message,
+    ) -> Result<(), EphemeralError> {
+        message.check()?;
+        if message.class != DeliveryClass::Ephemeral {
+            return Err(EphemeralError::Class);
+        }
+        let outlet = self.outlet(peer).await?.ok_or(EphemeralError::NoSession)?;
+        outlet.ephemeral.offer(message)
+    }
+
+    /// Asks every live session to show that its peer still hears this node.
+    pub(crate) fn prove_alive(&self) {
+        self.address.cast(SessionsMsg::ProveAlive);
+    }
+
+    async fn outlet(&self, peer: PeerNumber) -> Result<Option<Outlet>, AddressError> {
+        let ask = |reply| SessionsMsg::Outlet { peer, reply };
+        self.address
+            .call("session supervisor", OUTLET_WITHIN, ask)
+            .await
+    }
+
     /// For the supervisor: publishes a new incarnation.
-    pub(crate) fn publish(&self, incarnation: ActorRef<SessionsMsg>) {
+    pub(crate) fn publish(&self, incarnation: Post<SessionsMsg>) {
         self.address.publish(incarnation);
     }
 

@@ -23,8 +23,12 @@ use packhorse_protocol::{
     stream::Side,
 };
 
-use super::{Admission, SessionsHandle, Wiring};
+use super::{
+    Admission, SessionsHandle, Wiring,
+    exit::{self, Blame},
+};
 use crate::{
+    events::Fact,
     link::{Link, LinkError, ReceiveHalf, SendHalf},
     store::{EpochVerdict, PairJoiner, PeerRecord, StoreError},
 };
@@ -87,15 +91,23 @@ impl HandshakeFailure {
     /// Who can act, and how dials go on.
     pub(crate) fn class(&self) -> ErrorClass {
         match self {
-            Self::Link(LinkError::Closed(code)) => u16::try_from(*code)
-                .ok()
-                .and_then(ErrorClass::from_u16)
-                .unwrap_or(ErrorClass::Disconnected),
+            Self::Link(LinkError::Closed(code)) => exit::class_of(*code),
             Self::Link(_) | Self::TimedOut(_) => ErrorClass::Disconnected,
             Self::Protocol(error) => error.class(),
             Self::Stranger => ErrorClass::Authentication,
             Self::Refused(refusal) => refusal.class,
             Self::Store(_) => ErrorClass::Internal,
+        }
+    }
+
+    /// Whose doing it was.
+    pub(crate) fn blame(&self) -> Blame {
+        let class = self.class();
+        match self {
+            Self::Link(_) | Self::Refused(_) => Blame::ended_there(class),
+            Self::Protocol(_) | Self::Stranger | Self::TimedOut(_) | Self::Store(_) => {
+                Blame::ended_here(class)
+            }
         }
     }
 
@@ -325,13 +337,20 @@ pub(super) async fn remember(
     let (updated, verdict) =
         tokio::join!(update, wiring.store.judge_epoch(record.number, peer.epoch));
     match verdict {
-        Ok(EpochVerdict::Copy { highest }) => tracing::warn!(
-            target: "packhorse::session",
-            peer = record.name,
-            shown = ?peer.epoch,
-            ?highest,
-            "the peer runs on an older or copied store"
-        ),
+        Ok(EpochVerdict::Copy { highest }) => {
+            tracing::warn!(
+                target: "packhorse::session",
+                peer = record.name,
+                shown = ?peer.epoch,
+                ?highest,
+                "the peer runs on an older or copied store"
+            );
+            let (shown, highest) = (peer.epoch.boot, highest.boot);
+            wiring.events.tell(Fact::CopySeen {
+                peer: record.number,
+                text: format!("it shows boot {shown} after boot {highest}"),
+            });
+        }
         Ok(_) => {}
         Err(error) => tracing::warn!(target: "packhorse::session", peer = record.name, %error),
     }

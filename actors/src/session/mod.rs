@@ -2,33 +2,52 @@
 //!
 //! `handshake` turns a link into an authenticated one, `supervisor` holds one slot per peer and
 //! decides which session lives, `actor` is a session's life, `driver` runs the protocol machine
-//! over the streams and the store.
+//! over the streams and the store, `ephemeral` carries what is never stored, `outlet` is what the
+//! rest of the node may hand to a live session, `exit` says whose doing an end was.
 //! No session knows another one, and no session survives its actor.
 
 mod acceptor;
 mod actor;
 mod dial;
 mod driver;
+mod ephemeral;
+mod exit;
 mod handle;
 mod handshake;
 mod join;
+mod operations;
+mod outlet;
+mod ping;
+mod progress;
+mod slot;
 mod slots;
 mod stream;
 mod supervisor;
+mod telling;
+mod writers;
 
 pub use dial::DialError;
-pub use driver::SessionExit;
+pub use ephemeral::EphemeralError;
+pub use exit::{Blame, SessionExit};
 pub use handle::{Admission, SessionsHandle, SessionsMsg};
 pub(crate) use handshake::respond;
 pub use handshake::{Accepted, HandshakeFailure};
 pub use join::{JoinError, JoinOptions, Joined};
+pub use ping::{Ping, PingError};
 pub use supervisor::{SessionSupervisor, SessionSupervisorState};
 
 use std::sync::Arc;
 
 use packhorse_protocol::{epoch::Epoch, handshake::Local, identity::IdentityKey};
 
-use crate::{board::Board, env::Env, store::StoreHandle, supervise::Probe};
+use crate::{
+    board::Board,
+    env::Env,
+    events::EventsHandle,
+    inbox::InboxHandle,
+    store::StoreHandle,
+    supervise::{Census, LifeToken, Probe},
+};
 
 /// What every session needs and none owns.
 #[derive(Clone, Debug)]
@@ -37,10 +56,18 @@ pub struct Wiring {
     pub env: Env,
     /// Queue, inbox, peers.
     pub store: StoreHandle,
+    /// Consumers, for what is never stored.
+    pub inbox: InboxHandle,
     /// What people see.
     pub board: Board,
     /// Life events.
     pub probe: Probe,
+    /// What happens, for people.
+    pub events: EventsHandle,
+    /// Who lives.
+    pub census: Census,
+    /// Everything that was made of this wiring is gone before the next incarnation begins.
+    pub life: LifeToken,
     /// Who this node is.
     pub me: Arc<Me>,
 }

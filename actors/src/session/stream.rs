@@ -70,7 +70,7 @@ impl Brings {
 /// The lane a stream kind carries, if it carries one.
 pub(super) fn lane_of(kind: StreamKind) -> Option<Lane> {
     match kind {
-        StreamKind::Control => None,
+        StreamKind::Control | StreamKind::Ephemeral => None,
         StreamKind::UserLane => Some(Lane::User),
         StreamKind::SystemLane => Some(Lane::System),
     }
@@ -144,21 +144,33 @@ pub(super) async fn read<T>(
     into: mpsc::Sender<T>,
     wrap: fn(Incoming) -> T,
 ) -> Result<(), StreamError> {
-    while let Some(bytes) = receive.read_or_end(FRAME_HEAD_BYTES).await? {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        head.copy_from_slice(&bytes);
-        let head = opener.head(head)?;
-        let mut ciphertext = receive.read_exact(head.ciphertext_bytes).await?;
-        let plaintext = opener.open(head, &mut ciphertext)?;
-        if head.rekey {
-            continue;
-        }
+    let decode = |bytes: &[u8]| brings.decode(bytes);
+    while let Some(frame) = read_frame(&mut receive, &mut opener, decode).await? {
         // A frame of the optional range that this version does not know is passed over.
-        if let Some(frame) = brings.decode(plaintext)?
+        if let Some(frame) = frame
             && into.send(wrap(frame)).await.is_err()
         {
             return Ok(());
         }
     }
     Err(StreamError::Ended)
+}
+
+/// The next frame of a stream, opened and decoded; `None` when the stream has ended.
+pub(super) async fn read_frame<T>(
+    receive: &mut ReceiveHalf,
+    opener: &mut Opener,
+    decode: impl FnOnce(&[u8]) -> Result<T, CodecError>,
+) -> Result<Option<T>, StreamError> {
+    while let Some(bytes) = receive.read_or_end(FRAME_HEAD_BYTES).await? {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        head.copy_from_slice(&bytes);
+        let head = opener.head(head)?;
+        let mut ciphertext = receive.read_exact(head.ciphertext_bytes).await?;
+        let plaintext = opener.open(head, &mut ciphertext)?;
+        if !head.rekey {
+            return Ok(Some(decode(plaintext)?));
+        }
+    }
+    Ok(None)
 }

@@ -20,32 +20,31 @@ use std::{
 use packhorse_protocol::{
     error_class::ErrorClass,
     handshake::{Introduction, SessionId},
-    node_id::NodeId,
     stream::Side,
     ticket::Ticket,
 };
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use tokio::{
-    sync::Semaphore,
-    task::{AbortHandle, JoinSet},
-};
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     Wiring,
     actor::{SessionActor, SessionMsg},
     dial::{self, DialError},
-    driver::SessionExit,
+    exit::SessionExit,
     handle::{Admission, SessionsMsg},
     handshake::Accepted,
     join::{Alive, JoinError, JoinOptions, Joined, Joining},
+    outlet::{Ask, Outlet},
+    slot::{DialUnderWay, Live, Slot},
     slots::{self, LiveFacts, Newcomer},
 };
 use crate::{
     board::{LastError, PeerState},
+    events::Fact,
     link::QuicDialler,
     retry::{RetryHandle, RetryMsg},
     store::{PeerNumber, PeerRecord},
-    supervise::Life,
+    supervise::{Birth, Life, SESSIONS},
 };
 
 /// Dials under way at once.
@@ -99,42 +98,6 @@ pub struct SessionSupervisorState {
     tasks: JoinSet<()>,
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    live: Option<Live>,
-    /// Takes the place of `live` once that has ended.
-    next: Option<(PeerRecord, Accepted)>,
-    dial: Option<DialUnderWay>,
-    incarnations: u64,
-}
-
-#[derive(Debug)]
-struct Live {
-    actor: ActorRef<SessionMsg>,
-    incarnation: u64,
-    session: SessionId,
-    id: NodeId,
-    facts: LiveFacts,
-    since_ms: u64,
-    exit: Option<SessionExit>,
-}
-
-#[derive(Debug)]
-struct DialUnderWay {
-    number: u64,
-    past_hello: Arc<AtomicBool>,
-    task: AbortHandle,
-}
-
-impl Live {
-    fn facts(&self, now_ms: u64) -> LiveFacts {
-        LiveFacts {
-            age_ms: now_ms.saturating_sub(self.since_ms),
-            ..self.facts
-        }
-    }
-}
-
 impl SessionSupervisor {
     fn dial(
         &self,
@@ -146,9 +109,10 @@ impl SessionSupervisor {
         if slot.live.is_some() || slot.dial.is_some() {
             return;
         }
-        self.wiring
-            .board
-            .update(peer, |line| line.state = PeerState::Dialling);
+        let now_ms = self.wiring.env.now_ms();
+        self.wiring.board.update(peer, |line| {
+            line.set_state(PeerState::Dialling, now_ms);
+        });
         let number = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
         let past_hello = Arc::new(AtomicBool::new(false));
         let wiring = self.wiring.clone();
@@ -206,13 +170,8 @@ impl SessionSupervisor {
             // A session that the peer dialled meanwhile is what counts.
             Err(_) if slot.live.is_some() => Ok(()),
             Err(error) => {
-                let class = error.class();
                 let retry_after_ms = error.retry_after_ms();
-                self.over(
-                    peer,
-                    &SessionExit::new(class, error.to_string()),
-                    retry_after_ms,
-                );
+                self.over(peer, SessionExit::from(&error), retry_after_ms);
                 Ok(())
             }
         }
@@ -303,19 +262,35 @@ impl SessionSupervisor {
             peer,
             supervisor: myself.clone(),
         };
-        let (actor, _) = Actor::spawn_linked(None, actor, accepted, myself.get_cell()).await?;
+        let (outlet, inlet) = Outlet::new();
+        let name = format!("session {}", peer.0);
+        let watch = self.wiring.census.enter(SESSIONS, &name);
+        let incarnation = watch.incarnation();
+        let birth = Birth::new(myself.get_cell(), watch.clone(), self.wiring.life.clone());
+        // All of a session's messages come from its driver and from here, and are few.
+        let actor = match birth.spawn(actor, (accepted, inlet), |_| true).await {
+            Ok(post) => post.actor().clone(),
+            // A session that does not start is one that ended: nobody else pays for it.
+            Err(error) => {
+                let exit = SessionExit::new(ErrorClass::Internal, error.to_string());
+                self.wiring.census.ended(&name, incarnation, &exit.reason);
+                self.over(peer, exit, None);
+                return Ok(());
+            }
+        };
+        self.wiring.census.started(&watch, actor.get_cell());
         self.alive
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(record.id, session);
-        slot.incarnations += 1;
         slot.live = Some(Live {
             actor,
-            incarnation: slot.incarnations,
+            incarnation,
             session,
             id: record.id,
             facts,
             since_ms: self.wiring.env.monotonic_ms(),
+            outlet,
             exit: None,
         });
         tracing::info!(
@@ -326,19 +301,19 @@ impl SessionSupervisor {
             "connected"
         );
         let now_ms = self.wiring.env.now_ms();
+        let link = info.url();
         self.wiring.board.update(peer, |line| {
-            line.state = PeerState::Connected;
+            line.set_state(PeerState::Connected, now_ms);
             line.link = Some(info.url());
             line.key_exchange = Some(info.key_exchange);
             line.round_trip_ms = None;
+            line.skew_ms = None;
+            line.paused = None;
             line.last_seen_ms = Some(now_ms);
             line.last_error = None;
         });
-        self.wiring.probe.tell(
-            &format!("session {}", peer.0),
-            slot.incarnations,
-            Life::Started,
-        );
+        self.wiring.probe.tell(&name, incarnation, Life::Started);
+        self.wiring.events.tell(Fact::SessionStarted { peer, link });
         self.retry.tell(RetryMsg::Connected(peer));
         Ok(())
     }
@@ -372,27 +347,43 @@ impl SessionSupervisor {
         });
         let name = format!("session {}", peer.0);
         self.wiring
+            .census
+            .ended(&name, live.incarnation, &exit.reason);
+        self.wiring
             .probe
             .tell(&name, live.incarnation, Life::Exited(exit.reason.clone()));
+        self.wiring.events.tell(Fact::SessionEnded {
+            peer,
+            class: exit.class,
+            reason: exit.reason.clone(),
+        });
         tracing::debug!(target: "packhorse::session", session = ?live.session, "ended");
-        let now_ms = self.wiring.env.now_ms();
         self.wiring.board.update(peer, |line| {
             line.link = None;
             line.key_exchange = None;
             line.round_trip_ms = None;
-            line.last_seen_ms = Some(now_ms);
+            line.skew_ms = None;
+            line.paused = None;
+            line.last_exit = Some(exit.reason.clone());
         });
         match slot.next.take() {
             Some((record, accepted)) => self.begin(myself, slot, record, accepted).await,
             None => {
-                self.over(peer, &exit, None);
+                self.over(peer, exit, None);
                 Ok(())
             }
         }
     }
 
-    fn over(&self, peer: PeerNumber, exit: &SessionExit, retry_after_ms: Option<u64>) {
-        tracing::info!(target: "packhorse::session", peer = peer.0, class = ?exit.class, reason = exit.reason, "no session");
+    fn over(&self, peer: PeerNumber, exit: SessionExit, retry_after_ms: Option<u64>) {
+        tracing::info!(
+            target: "packhorse::session",
+            peer = peer.0,
+            class = ?exit.class,
+            blame = ?exit.blame,
+            reason = exit.reason,
+            "no session"
+        );
         self.wiring.board.update(peer, |line| {
             line.last_error = Some(LastError {
                 class: exit.class,
@@ -401,7 +392,7 @@ impl SessionSupervisor {
         });
         self.retry.tell(RetryMsg::Over {
             peer,
-            class: exit.class,
+            exit,
             retry_after_ms,
         });
     }
@@ -514,6 +505,17 @@ impl Actor for SessionSupervisor {
                     // supervisor its children's ends before its messages.
                     live.actor.stop(Some(exit.reason.clone()));
                     live.exit = Some(exit);
+                }
+            }
+            SessionsMsg::Outlet { peer, reply } => {
+                let live = state.slots.get(&peer).and_then(|slot| slot.live.as_ref());
+                // One that is over but not yet gone takes nothing more.
+                let live = live.filter(|live| live.exit.is_none());
+                let _ = reply.send(live.map(|live| live.outlet.clone()));
+            }
+            SessionsMsg::ProveAlive => {
+                for live in state.slots.values().filter_map(|slot| slot.live.as_ref()) {
+                    live.outlet.ask(Ask::ProveAlive);
                 }
             }
             SessionsMsg::Overdue { peer, actor } => {
