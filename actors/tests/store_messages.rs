@@ -610,10 +610,7 @@ async fn a_message_over_the_limits_is_refused_like_one_without_a_grant(mut place
         .unwrap();
     assert_eq!(refusals[0].code, RefusalCode::TOO_LARGE);
     assert_eq!(node.arrived("news").await, ["b"]);
-    let send = vec![packhorse_actors::store::NewMessage {
-        message: large,
-        key: None,
-    }];
+    let send = vec![packhorse_actors::store::NewMessage::new(large)];
     let refused = node.store.accept(peer, Lane::User, send).await;
     assert!(
         matches!(refused, Err(StoreError::Refused(Refused::Message(_)))),
@@ -685,10 +682,7 @@ async fn a_payload_of_one_mebibyte_goes_both_ways(mut place: Place) {
     let payload = vec![0x5a; 1 << 20];
     let mut large = message("");
     large.payload = payload.clone();
-    let send = vec![packhorse_actors::store::NewMessage {
-        message: large.clone(),
-        key: None,
-    }];
+    let send = vec![packhorse_actors::store::NewMessage::new(large.clone())];
     node.store.accept(peer, Lane::User, send).await.unwrap();
     let messages = vec![Ok(large)];
     let items = vec![Inbound::Messages {

@@ -3,7 +3,9 @@
 
 mod store_common;
 
-use packhorse_actors::store::{EpochVerdict, Refused, StoreError, TicketRefusal};
+use packhorse_actors::store::{
+    EpochVerdict, PeerError, PeerNumber, Refused, StoreError, TicketRefusal,
+};
 
 use store_common::*;
 
@@ -15,6 +17,7 @@ over_both_engines! {
     pairing_again_adds_grants_and_takes_none_away
     the_epoch_of_a_peer_shows_whether_it_is_a_copy
     the_boot_number_rises_above_what_a_peer_has_seen
+    failed_attempts_are_counted_twice_a_minute_at_most_and_for_ever
 }
 
 async fn a_ticket_pairs_as_often_as_it_says_and_its_user_again_for_nothing(mut place: Place) {
@@ -183,5 +186,41 @@ async fn the_boot_number_rises_above_what_a_peer_has_seen(mut place: Place) {
     node.close().await;
     let node = place.open();
     assert_eq!(node.store.epoch().boot, floor + 2);
+    node.close().await;
+}
+
+async fn failed_attempts_are_counted_twice_a_minute_at_most_and_for_ever(mut place: Place) {
+    let node = place.open();
+    let peer = node.pair(2, &[]).await;
+    let error = |at_ms, text: &str| PeerError {
+        class: 1,
+        text: text.into(),
+        at_ms,
+    };
+    let failed = |at_ms| node.store.peer_failed(peer, error(at_ms, "why"));
+    assert_eq!(failed(1_000_000).await, Ok(Some(1)));
+    for at_ms in [1_000_000, 1_000_001, 1_029_999] {
+        assert_eq!(failed(at_ms).await, Ok(None), "{at_ms}");
+    }
+    let record = node.store.peer(peer).await.unwrap().unwrap();
+    // What did not count does not put off the next one that does.
+    assert_eq!(record.last_error, Some(error(1_000_000, "why")));
+    assert_eq!(failed(1_030_000).await, Ok(Some(2)));
+    // The clock went back: nobody knows how long ago the last one was.
+    assert_eq!(failed(5).await, Ok(Some(3)));
+    assert_eq!(failed(6).await, Ok(None));
+    let long = "\u{e9}".repeat(5_000);
+    let counted = node.store.peer_failed(peer, error(u64::MAX, &long)).await;
+    assert_eq!(counted, Ok(Some(4)));
+    let nobody = PeerNumber(99);
+    let refused = node.store.peer_failed(nobody, error(1, "why")).await;
+    let unknown = Refused::NoSuchPeer(nobody);
+    assert_eq!(refused, Err(StoreError::Refused(unknown)));
+    node.close().await;
+    let node = place.open();
+    let record = node.store.peer(peer).await.unwrap().unwrap();
+    assert_eq!(record.failures, 4);
+    let kept = record.last_error.unwrap();
+    assert_eq!(kept, error(u64::MAX, &"\u{e9}".repeat(512)));
     node.close().await;
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use packhorse_actors::env::testing::SeededRandom;
 use packhorse_actors::store::{PeerNumber, ReceiptId, ReceiptState};
+use packhorse_protocol::codec;
 use packhorse_protocol::epoch::{Epoch, Lane, Mark};
 
 use store_common::*;
@@ -84,7 +85,32 @@ async fn run(seed: u64) {
     }
     let node = place.open();
     check(&node, peer, &mut model, &context).await;
+    check_reports(&node, peer, &context).await;
     node.close().await;
+}
+
+/// A report exists exactly when its message is gone, and names it once, whatever was cut off when.
+async fn check_reports(node: &Node, peer: PeerNumber, context: &str) {
+    let marks = node.store.marks(peer, Lane::User, vec![THEIRS]);
+    let settled = marks.await.unwrap().0[0].settled;
+    // No listing shows them, because they are nobody's messages.
+    let reports = node
+        .store
+        .load(peer, Lane::System, None, usize::MAX, usize::MAX);
+    let (reports, is_all) = reports.await.unwrap();
+    assert!(is_all, "{context}");
+    let mut reported = BTreeSet::new();
+    for report in reports {
+        let receipts = codec::decode_receipts(&report.message.payload).expect(context);
+        for (epoch, first, last) in receipts.done {
+            assert_eq!(epoch, THEIRS, "{context}");
+            for sequence in first..=last {
+                assert!(reported.insert(sequence), "{context}: {sequence} twice");
+            }
+        }
+    }
+    let gone = settled - node.arrived("news").await.len() as u64;
+    assert_eq!(reported.len() as u64, gone, "{context}");
 }
 
 /// One thing that a node does with its store.
@@ -176,18 +202,18 @@ async fn step(node: &Node, peer: PeerNumber, model: &mut Model, random: &SeededR
 /// Compares the store with the model, and lets the model learn what it could not know.
 async fn check(node: &Node, peer: PeerNumber, model: &mut Model, context: &str) {
     let listing = node.store.outbox_list(usize::MAX).await.unwrap();
-    let rows: Vec<(ReceiptId, String)> = listing
-        .rows
+    let listed = listing.rows.len() as u64;
+    let rows = listing.rows;
+    let rows: Vec<(ReceiptId, String)> = rows
         .into_iter()
         .map(|row| (row.id, String::from_utf8(row.message.payload).unwrap()))
         .collect();
     assert_eq!(
-        listing.total,
-        rows.len() as u64,
+        listing.total, listed,
         "{context}: what a line says and what it has"
     );
     assert_eq!(
-        node.store.outbox_counts(peer).borrow().total(),
+        node.store.outbox_counts(peer).borrow().user(),
         listing.total,
         "{context}"
     );

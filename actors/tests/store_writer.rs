@@ -174,15 +174,7 @@ async fn the_queue_holds_so_many_bytes_and_the_next_job_waits() {
     within(writer.ended()).await;
     let mut large = message("");
     large.payload = vec![0; 1 << 20];
-    let many = |count| {
-        vec![
-            NewMessage {
-                message: large.clone(),
-                key: None
-            };
-            count
-        ]
-    };
+    let many = |count| vec![NewMessage::new(large.clone()); count];
     // Twice 20 MiB is more than the queue takes.
     let mut first = pin!(store.accept(peer, Lane::User, many(20)));
     assert!(is_pending(&mut first).await);

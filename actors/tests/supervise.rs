@@ -13,11 +13,11 @@ use std::{
 use packhorse_actors::{
     env::Env,
     supervise::{
-        Address, AddressError, Budget, Cause, ChildSpec, Fatal, Life, LifeEvent, Probe, Root,
-        RootMsg, TreeEnd,
+        Address, AddressError, Birth, Budget, Cause, Census, ChildSpec, Fatal, Life, LifeEvent,
+        Probe, Root, RootMsg, TreeEnd,
     },
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, rpc::CallResult};
 use tokio::sync::{broadcast, watch};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -97,9 +97,6 @@ struct Scene {
 
 /// A root with the named children; `failing_starts` of the first child's starts fail.
 async fn scene(names: &[&'static str], failing_starts: usize) -> Scene {
-    let probe = Probe::default();
-    let events = probe.listen();
-    let end = Arc::new(watch::Sender::new(None));
     let left = Arc::new(AtomicUsize::new(failing_starts));
     let mut children = Vec::new();
     let mut specs = Vec::new();
@@ -113,7 +110,7 @@ async fn scene(names: &[&'static str], failing_starts: usize) -> Scene {
             vacate: Box::new(move || gone.vacate()),
             budget: BUDGET,
             stop_within: Duration::from_secs(1),
-            start: Box::new(move |root| {
+            start: Arc::new(move |birth: Birth| {
                 let address = Arc::clone(&address);
                 let fails = index == 0
                     && left
@@ -125,14 +122,30 @@ async fn scene(names: &[&'static str], failing_starts: usize) -> Scene {
                     if fails {
                         return Err(SpawnErr::StartupFailed("as told".into()));
                     }
-                    let (actor, _) = Actor::spawn_linked(None, Mortal, (), root).await?;
+                    let actor = birth.spawn(Mortal, (), |_| false).await?;
                     address.publish(actor.clone());
-                    Ok(actor.get_cell())
+                    Ok(actor.cell())
                 })
             }),
         });
     }
-    let root = Root::new(Env::system(), probe, Arc::clone(&end));
+    Scene {
+        children,
+        ..scene_of(specs).await
+    }
+}
+
+async fn scene_of(specs: Vec<ChildSpec>) -> Scene {
+    let probe = Probe::default();
+    let events = probe.listen();
+    let end = Arc::new(watch::Sender::new(None));
+    let env = Env::system();
+    let census = Census::new(
+        env.clone(),
+        #[cfg(feature = "fault")]
+        packhorse_actors::fault::FaultPlan::default(),
+    );
+    let root = Root::new(env, probe, census, None, Arc::clone(&end));
     let (root, _) = Actor::spawn(None, root, specs)
         .await
         .expect("the root starts");
@@ -140,7 +153,7 @@ async fn scene(names: &[&'static str], failing_starts: usize) -> Scene {
         root,
         end,
         events,
-        children,
+        children: Vec::new(),
     }
 }
 
@@ -261,6 +274,78 @@ async fn a_call_outlasts_a_restart_and_names_an_actor_that_never_comes() {
         .call("nobody", Duration::from_millis(1), MortalMsg::Ping)
         .await;
     assert_eq!(answer, Err(AddressError::Absent("nobody")));
+}
+
+/// A child that never starts, from its second incarnation on.
+fn hanging(name: &'static str, address: &Arc<Address<MortalMsg>>) -> ChildSpec {
+    let (address, gone) = (Arc::clone(address), Arc::clone(address));
+    let starts = Arc::new(AtomicUsize::new(0));
+    ChildSpec {
+        name,
+        vacate: Box::new(move || gone.vacate()),
+        budget: BUDGET,
+        stop_within: Duration::from_secs(1),
+        start: Arc::new(move |birth: Birth| {
+            let address = Arc::clone(&address);
+            let hangs = starts.fetch_add(1, Ordering::SeqCst) > 0;
+            Box::pin(async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                let actor = birth.spawn(Mortal, (), |_| false).await?;
+                address.publish(actor.clone());
+                Ok(actor.cell())
+            })
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_hangs_holds_up_neither_questions_nor_the_shutdown() {
+    let address = Arc::new(Address::vacant());
+    let mut scene = scene_of(vec![hanging("one", &address)]).await;
+    assert!(address.cast(MortalMsg::Die(Death::Kill)));
+    scene.wait_for("one", 1, &Life::Restarting).await;
+    let quick = Duration::from_secs(2);
+    let asked = scene.root.call(RootMsg::Ping, Some(quick)).await;
+    assert!(matches!(asked, Ok(CallResult::Success(()))), "{asked:?}");
+    let asked = scene.root.call(RootMsg::Shutdown, Some(quick)).await;
+    assert!(matches!(asked, Ok(CallResult::Success(()))), "{asked:?}");
+    assert_eq!(scene.ended().await, TreeEnd::Asked);
+}
+
+#[tokio::test]
+async fn nothing_is_started_before_the_last_of_the_former_incarnation_is_gone() {
+    let address = Arc::new(Address::vacant());
+    let (tell_token, mut tokens) = tokio::sync::mpsc::channel(8);
+    let (published, gone) = (Arc::clone(&address), Arc::clone(&address));
+    let spec = ChildSpec {
+        name: "one",
+        vacate: Box::new(move || gone.vacate()),
+        budget: BUDGET,
+        stop_within: Duration::from_secs(1),
+        start: Arc::new(move |birth: Birth| {
+            let (address, tell_token) = (Arc::clone(&published), tell_token.clone());
+            Box::pin(async move {
+                // What a task of this incarnation would hold.
+                tell_token.try_send(birth.life()).expect("few are made");
+                let actor = birth.spawn(Mortal, (), |_| false).await?;
+                address.publish(actor.clone());
+                Ok(actor.cell())
+            })
+        }),
+    };
+    let mut scene = scene_of(vec![spec]).await;
+    let held = tokens.recv().await.expect("it was started");
+    assert!(address.cast(MortalMsg::Die(Death::Error)));
+    scene.wait_for("one", 1, &Life::Restarting).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), tokens.recv()).await;
+    assert!(
+        early.is_err(),
+        "a part of the first incarnation still lives"
+    );
+    drop(held);
+    scene.wait_for("one", 2, &Life::Started).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod outgoing;
+pub(crate) mod pair;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,16 +187,14 @@ pub(crate) fn message(text: &str) -> Message {
 }
 
 pub(crate) fn new(text: &str) -> NewMessage {
-    NewMessage {
-        message: message(text),
-        key: None,
-    }
+    NewMessage::new(message(text))
 }
 
 pub(crate) fn keyed(text: &str, key: &str) -> NewMessage {
     NewMessage {
         message: message(text),
         key: Some(key.into()),
+        ..new(text)
     }
 }
 
