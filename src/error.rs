@@ -25,13 +25,15 @@ pub enum ErrorKind {
     Damaged,
     /// The store was sealed with another key.
     WrongKey,
+    /// It went nowhere and is kept nowhere: an ephemeral message without a live session.
+    Unsent,
     /// A bug or a part that is restarting: try again, and report it if it stays.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind there is.
-    pub const ALL: [ErrorKind; 8] = [
+    pub const ALL: [ErrorKind; 9] = [
         ErrorKind::Usage,
         ErrorKind::NotFound,
         ErrorKind::Refused,
@@ -39,6 +41,7 @@ impl ErrorKind {
         ErrorKind::Full,
         ErrorKind::Damaged,
         ErrorKind::WrongKey,
+        ErrorKind::Unsent,
         ErrorKind::Internal,
     ];
 
@@ -53,6 +56,7 @@ impl ErrorKind {
             ErrorKind::Full => Exit::Full,
             ErrorKind::Damaged => Exit::Damaged,
             ErrorKind::WrongKey => Exit::WrongKey,
+            ErrorKind::Unsent => Exit::Failure,
             ErrorKind::Internal => Exit::Internal,
         }
     }
@@ -68,6 +72,7 @@ impl ErrorKind {
             ErrorKind::Full => "full",
             ErrorKind::Damaged => "damaged",
             ErrorKind::WrongKey => "wrong_key",
+            ErrorKind::Unsent => "unsent",
             ErrorKind::Internal => "internal",
         }
     }
@@ -152,7 +157,7 @@ mod tests {
             .into_iter()
             .map(|kind| kind.exit().code())
             .collect();
-        assert_eq!(codes, [2, 4, 5, 3, 9, 7, 8, 10]);
+        assert_eq!(codes, [2, 4, 5, 3, 9, 7, 8, 1, 10]);
     }
 
     #[test]

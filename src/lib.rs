@@ -20,16 +20,21 @@
 //! ```
 
 pub mod api;
+pub mod claim;
 pub mod class;
+pub mod dead;
 pub mod error;
 pub mod exit;
+mod headers;
 pub mod identity;
+pub mod insight;
 pub mod listing;
 pub mod message;
 pub mod node;
 pub mod peer;
 pub mod receipt;
 pub mod receipt_id;
+pub mod rules;
 pub mod settings;
 pub mod start;
 pub mod status;
@@ -38,17 +43,24 @@ mod testing;
 mod text;
 pub mod time;
 mod translate;
+pub mod why;
 
+pub use crate::claim::{Claim, Claimed, Lease, Verdict};
+pub use crate::dead::{
+    DeadDirection, DeadListing, DeadMessage, DeadState, Retried, RetriedMessage, Selection,
+};
 pub use crate::error::{ErrorKind, NodeError};
 pub use crate::exit::Exit;
 pub use crate::listing::{ListedMessage, Listing, Payload};
-pub use crate::message::{Outgoing, Received};
+pub use crate::message::{EphemeralSent, EphemeralState, Outgoing, Received, Sent};
 pub use crate::node::{Ended, Node};
 pub use crate::peer::{Invite, Join, Joined, PeerInfo};
-pub use crate::receipt::{Durability, Receipt, ReceiptState};
+pub use crate::receipt::{Durability, Output, Receipt, ReceiptState};
 pub use crate::receipt_id::ReceiptId;
+pub use crate::rules::{ClassRules, TopicRule};
 pub use crate::start::{NodeBuilder, StartError};
 pub use crate::status::{PeerFault, PeerState, PeerStatus, Status};
+pub use crate::why::Why;
 pub use packhorse_protocol::epoch::Epoch;
 pub use packhorse_protocol::grant::Grant;
 pub use packhorse_protocol::identity::IdentityKey;

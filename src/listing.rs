@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::receipt::ReceiptState;
 use crate::time::WallTime;
-use crate::{ReceiptId, class, text};
+use crate::{ReceiptId, class, headers, text};
 
 /// Some of the messages of a box, oldest first, and the count of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +45,13 @@ pub struct ListedMessage {
     pub state: ReceiptState,
     /// When the sender accepted it, by the sender's clock.
     pub born: WallTime,
+    /// When it is given up, if it is not stored there by then.
+    pub expires: Option<WallTime>,
     /// Failed attempts since it was born.
     pub failures: u32,
+    /// Names and values for the application.
+    #[serde(with = "headers")]
+    pub headers: Vec<(String, String)>,
     /// What it carries.
     #[serde(flatten)]
     pub payload: Payload,
@@ -131,7 +136,9 @@ mod tests {
             class: DeliveryClass::Moderate,
             state: ReceiptState::Accepted,
             born: WallTime(1_763_724_600_123),
+            expires: Some(WallTime(1_763_724_700_123)),
             failures: 2,
+            headers: vec![("a".into(), "b".into())],
             payload: Payload(payload.to_vec()),
             reason: None,
         }
@@ -148,7 +155,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"total":41,"messages":[{{"id":"{id}","peer":"left","epoch":"3-000000000000feed","sequence":17,"topic":"orders","class":"moderate","state":"accepted","born":"2025-11-21T11:30:00.123Z","failures":2,"payload":"hay","payload_base64":"aGF5","reason":null}}]}}"#
+                r#"{{"total":41,"messages":[{{"id":"{id}","peer":"left","epoch":"3-000000000000feed","sequence":17,"topic":"orders","class":"moderate","state":"accepted","born":"2025-11-21T11:30:00.123Z","expires":"2025-11-21T11:31:40.123Z","failures":2,"headers":{{"a":"b"}},"payload":"hay","payload_base64":"aGF5","reason":null}}]}}"#
             )
         );
         assert_eq!(

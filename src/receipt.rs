@@ -6,9 +6,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::BASE64;
 use packhorse_protocol::message::DeliveryClass;
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::time::WallTime;
 use crate::{ReceiptId, class, text};
 
 /// How far a message came.
@@ -98,17 +102,61 @@ pub struct Receipt {
     pub id: ReceiptId,
     /// The recipient's name here.
     pub peer: String,
-    /// The message's topic.
-    pub topic: String,
-    /// How hard it is tried.
-    #[serde(with = "class")]
-    pub class: DeliveryClass,
+    /// The message's topic, as long as this node still has the message.
+    pub topic: Option<String>,
+    /// How hard it is tried, as long as this node still has the message.
+    #[serde(with = "class::option")]
+    pub class: Option<DeliveryClass>,
     /// How far it came.
     pub state: ReceiptState,
     /// What the acceptance rests on.
     pub durability: Durability,
     /// Why it failed, or what it waits for.
     pub reason: Option<String>,
+    /// When it became done or failed, by this node's clock.
+    pub at: Option<WallTime>,
+    /// The first bytes of what its handler there printed.
+    #[serde(flatten)]
+    pub output: Output,
+}
+
+/// What a handler printed, as far as it travels: at most 4 KiB.
+///
+/// Documents hold it as text where it is text, and always as base64; both are null without one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output(pub Option<Vec<u8>>);
+
+impl Output {
+    /// The output as text, where there is one and it is text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        self.0
+            .as_deref()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+}
+
+impl Serialize for Output {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let base64 = self.0.as_deref().map(|bytes| BASE64.encode(bytes));
+        let mut fields = serializer.serialize_struct("Output", 2)?;
+        fields.serialize_field("output", &self.as_text())?;
+        fields.serialize_field("output_base64", &base64)?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Output {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Output, D::Error> {
+        #[derive(Deserialize)]
+        struct Fields {
+            #[serde(default)]
+            output_base64: Option<String>,
+        }
+        let fields = Fields::deserialize(deserializer)?;
+        let decode = |text: String| BASE64.decode(text.as_bytes()).map_err(D::Error::custom);
+        fields.output_base64.map(decode).transpose().map(Output)
+    }
 }
 
 #[cfg(test)]
@@ -132,22 +180,35 @@ mod tests {
         let receipt = Receipt {
             id,
             peer: "left".into(),
-            topic: "orders".into(),
-            class: DeliveryClass::Critical,
+            topic: Some("orders".into()),
+            class: Some(DeliveryClass::Critical),
             state: ReceiptState::Accepted,
             durability: Durability::Fsync,
             reason: None,
+            at: None,
+            output: Output::default(),
         };
         let text = serde_json::to_string(&receipt).expect("plain values");
         assert_eq!(
             text,
             format!(
-                r#"{{"receipt":"{id}","peer":"left","topic":"orders","class":"critical","state":"accepted","durability":"fsync","reason":null}}"#
+                r#"{{"receipt":"{id}","peer":"left","topic":"orders","class":"critical","state":"accepted","durability":"fsync","reason":null,"at":null,"output":null,"output_base64":null}}"#
             )
         );
         assert_eq!(
             serde_json::from_str::<Receipt>(&text).expect("its own text"),
             receipt
+        );
+    }
+
+    #[test]
+    fn an_output_that_is_no_text_is_null_beside_its_base64() {
+        let output = Output(Some(vec![0xff, 0]));
+        let text = serde_json::to_string(&output).expect("plain values");
+        assert_eq!(text, r#"{"output":null,"output_base64":"/wA="}"#);
+        assert_eq!(
+            serde_json::from_str::<Output>(&text).expect("its own text"),
+            output
         );
     }
 }

@@ -16,6 +16,7 @@ use packhorse_protocol::message::DeliveryClass;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 use crate::class;
+use crate::rules::{ClassRules, RULES_MAX, TopicRule};
 
 /// The file's name in the data folder.
 pub const SETTINGS_FILE: &str = "settings.toml";
@@ -43,6 +44,9 @@ pub struct Settings {
     /// The class of messages whose sender names none.
     #[serde(deserialize_with = "class::option::deserialize")]
     pub default_class: Option<DeliveryClass>,
+    /// The classes of topics; the first rule that fits decides.
+    #[serde(deserialize_with = "topics")]
+    pub topics: Vec<TopicRule>,
     /// What is logged, in the words of `RUST_LOG`, which beats it.
     pub log: Option<String>,
 }
@@ -55,6 +59,15 @@ impl Settings {
             Ok(bytes) => Settings::parse(&path, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
             Err(source) => Err(SettingsError::Unreadable { path, source }),
+        }
+    }
+
+    /// What messages are, as far as these settings say.
+    #[must_use]
+    pub fn class_rules(&self) -> ClassRules {
+        ClassRules {
+            rules: self.topics.clone(),
+            default: self.default_class.unwrap_or(DeliveryClass::Critical),
         }
     }
 
@@ -259,7 +272,7 @@ where
 
 fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    check_count::<D>("listen", texts.len(), LISTEN_MAX)?;
+    check_count::<D>("listen", texts.len(), LISTEN_MAX, "addresses")?;
     texts
         .iter()
         .map(|text| parse_listen(text).map_err(D::Error::custom))
@@ -268,21 +281,28 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>,
 
 fn advertise<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Advertised>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    check_count::<D>("advertise", texts.len(), ADDRESSES_MAX)?;
+    check_count::<D>("advertise", texts.len(), ADDRESSES_MAX, "addresses")?;
     texts
         .iter()
         .map(|text| text.parse().map_err(D::Error::custom))
         .collect()
 }
 
+fn topics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TopicRule>, D::Error> {
+    let rules = Vec::<TopicRule>::deserialize(deserializer)?;
+    check_count::<D>("topics", rules.len(), RULES_MAX, "rules")?;
+    Ok(rules)
+}
+
 fn check_count<'de, D: Deserializer<'de>>(
     key: &str,
     count: usize,
     count_max: usize,
+    what: &str,
 ) -> Result<(), D::Error> {
     if count > count_max {
         return Err(D::Error::custom(format!(
-            "`{key}` names {count} addresses, the limit is {count_max}"
+            "`{key}` names {count} {what}, the limit is {count_max}"
         )));
     }
     Ok(())
@@ -325,6 +345,16 @@ listen = ["127.0.0.1:7433", "[::]:7433"]
 advertise = ["left.example:7433", "[::1]:7433"]
 default_class = "moderate"
 log = "packhorse=debug"
+
+[[topics]]
+pattern = "metrics/*"
+class = "ephemeral"
+overridable = true
+
+[[topics]]
+pattern = "bills"
+peer = "mill"
+class = "moderate"
 "#,
             Ok(Settings {
                 name: Some(NodeName("left".into())),
@@ -338,6 +368,16 @@ log = "packhorse=debug"
                 ],
                 default_class: Some(DeliveryClass::Moderate),
                 log: Some("packhorse=debug".into()),
+                topics: vec![
+                    TopicRule {
+                        overridable: true,
+                        ..TopicRule::new("metrics/*", DeliveryClass::Ephemeral).expect("a pattern")
+                    },
+                    TopicRule {
+                        peer: Some("mill".into()),
+                        ..TopicRule::new("bills", DeliveryClass::Moderate).expect("a pattern")
+                    },
+                ],
             }),
         );
     }
@@ -347,13 +387,13 @@ log = "packhorse=debug"
         check(
             "name = \"left\"\nlisen = []\n",
             Err(
-                "d/settings.toml:2:1: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `default_class`, `log`",
+                "d/settings.toml:2:1: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `log`",
             ),
         );
         check(
             "[names]\nleft = 1\n",
             Err(
-                "d/settings.toml:1:2: unknown field `names`, expected one of `name`, `listen`, `advertise`, `default_class`, `log`",
+                "d/settings.toml:1:2: unknown field `names`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `log`",
             ),
         );
     }
@@ -381,6 +421,18 @@ log = "packhorse=debug"
         check(
             "name = \"\"\n",
             Err("d/settings.toml:1:8: a node's name must not be empty"),
+        );
+        check(
+            "[[topics]]\npattern = \"\"\nclass = \"critical\"\n",
+            Err("d/settings.toml:2:11: the rule's pattern is empty: `*` is all"),
+        );
+        check(
+            "[[topics]]\npattern = \"a\"\nclass = \"soon\"\n",
+            Err("d/settings.toml:3:9: no delivery class `soon`: critical, moderate or ephemeral"),
+        );
+        check(
+            "[[topics]]\npattern = \"a\"\n",
+            Err("d/settings.toml:1:1: missing field `class`"),
         );
     }
 

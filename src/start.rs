@@ -12,6 +12,7 @@ use packhorse_actors::tree::{Tree, TreeConfig, TreeError};
 use crate::exit::Exit;
 use crate::identity::{Identity, IdentityError};
 use crate::node::Node;
+use crate::rules::ClassRules;
 
 /// How a node is to be started.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct NodeBuilder {
     name: String,
     listen: Vec<SocketAddr>,
     advertise: Vec<String>,
+    rules: ClassRules,
 }
 
 impl NodeBuilder {
@@ -29,6 +31,7 @@ impl NodeBuilder {
             name: String::new(),
             listen: Vec::new(),
             advertise: Vec::new(),
+            rules: ClassRules::default(),
         }
     }
 
@@ -50,6 +53,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn advertise(mut self, address: impl Into<String>) -> NodeBuilder {
         self.advertise.push(address.into());
+        self
+    }
+
+    /// Decide the classes of messages by these rules.
+    #[must_use]
+    pub fn class_rules(mut self, rules: ClassRules) -> NodeBuilder {
+        self.rules = rules;
         self
     }
 
@@ -89,7 +99,15 @@ impl NodeBuilder {
             env: env.clone(),
         };
         let tree = Tree::start(config).await?;
-        Ok(Node::new(id, name, self.data_dir, is_new, tree, env))
+        Ok(Node::new(
+            id,
+            name,
+            self.data_dir,
+            is_new,
+            tree,
+            env,
+            self.rules,
+        ))
     }
 }
 

@@ -52,6 +52,14 @@ pub struct PeerStatus {
     pub last_error: Option<PeerFault>,
     /// When it is dialled next.
     pub next_attempt: Option<WallTime>,
+    /// Since when it is in this state.
+    pub since: Option<WallTime>,
+    /// Failed attempts to reach it since it was paired; the number only rises.
+    pub failures: u32,
+    /// Why it takes no messages now although it is connected, in its own words.
+    pub paused: Option<String>,
+    /// Its wall clock minus this node's, by its own word.
+    pub skew_ms: Option<i64>,
 }
 
 /// What is going on with a peer.
@@ -134,13 +142,17 @@ mod tests {
                     text: "gone".into(),
                 }),
                 next_attempt: None,
+                since: Some(WallTime(1_763_724_600_123)),
+                failures: 2,
+                paused: None,
+                skew_ms: Some(-7),
             }],
         };
         let text = serde_json::to_string(&status).expect("plain values");
         assert_eq!(
             text,
             format!(
-                r#"{{"node":"{id}","name":"left","version":"0.1.0","uptime_ms":1500,"peers":[{{"name":"right","id":"{id}","state":"never seen","link":"quic://127.0.0.1:7433","key_exchange":"X25519MLKEM768","round_trip_ms":0.25,"outbox":7,"oldest_waiting_ms":12,"last_seen":"2025-11-21T11:30:00.123Z","last_error":{{"class":"disconnected","text":"gone"}},"next_attempt":null}}]}}"#
+                r#"{{"node":"{id}","name":"left","version":"0.1.0","uptime_ms":1500,"peers":[{{"name":"right","id":"{id}","state":"never seen","link":"quic://127.0.0.1:7433","key_exchange":"X25519MLKEM768","round_trip_ms":0.25,"outbox":7,"oldest_waiting_ms":12,"last_seen":"2025-11-21T11:30:00.123Z","last_error":{{"class":"disconnected","text":"gone"}},"next_attempt":null,"since":"2025-11-21T11:30:00.123Z","failures":2,"paused":null,"skew_ms":-7}}]}}"#
             )
         );
         assert_eq!(

@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use packhorse_actors::inbox::InboxError;
-use packhorse_actors::session::JoinError;
-use packhorse_actors::store::{self, PeerRecord, Refused, StoreError};
+use packhorse_actors::session::{EphemeralError, JoinError};
+use packhorse_actors::store::{self, PeerNumber, PeerRecord, Refused, StoreError};
 use packhorse_protocol::grant::Grants;
 use packhorse_protocol::message::Message;
 
+use crate::dead::DeadState;
 use crate::error::{ErrorKind, NodeError};
 use crate::listing::{ListedMessage, Payload};
 use crate::peer::PeerInfo;
@@ -48,6 +49,30 @@ pub(crate) fn public_id(recipient: NodeId, id: store::ReceiptId) -> ReceiptId {
     }
 }
 
+pub(crate) fn stored_id(peer: PeerNumber, id: &ReceiptId) -> store::ReceiptId {
+    store::ReceiptId {
+        peer,
+        lane: id.lane,
+        position: id.position,
+    }
+}
+
+pub(crate) fn dead_state(state: store::DeadState) -> DeadState {
+    match state {
+        store::DeadState::NotDelivered => DeadState::NotDelivered,
+        store::DeadState::MayBeDelivered => DeadState::MayBeDelivered,
+        store::DeadState::Refused => DeadState::Refused,
+    }
+}
+
+/// A letter's reason without what its state says anyway.
+pub(crate) fn bare_reason(reason: String) -> String {
+    match reason.strip_suffix("; it may have been delivered") {
+        Some(bare) => bare.to_owned(),
+        None => reason,
+    }
+}
+
 pub(crate) fn no_receipt(id: &ReceiptId) -> NodeError {
     NodeError::new(
         ErrorKind::NotFound,
@@ -70,7 +95,9 @@ pub(crate) fn listed(
         class: message.class,
         state,
         born: WallTime(message.born_ms),
+        expires: None,
         failures: 0,
+        headers: message.headers,
         payload: Payload(message.payload),
         reason: None,
     }
@@ -101,6 +128,7 @@ pub(crate) fn from_store(error: StoreError) -> NodeError {
             Refused::Message(_)
             | Refused::KeyTooLong { .. }
             | Refused::Ephemeral
+            | Refused::ExpiresPast { .. }
             | Refused::NameTaken(_)
             | Refused::Text(_)
             | Refused::Grants(_),
@@ -115,14 +143,41 @@ pub(crate) fn from_store(error: StoreError) -> NodeError {
         StoreError::Refused(Refused::KeyConflict { .. }) => {
             "the key was used before for a message with other content".to_owned()
         }
+        StoreError::Refused(Refused::ExpiresPast { expires_ms, now_ms }) => format!(
+            "the message expires at {}, and it is {} already",
+            WallTime(*expires_ms),
+            WallTime(*now_ms)
+        ),
+        StoreError::Refused(Refused::TooLate { .. }) => {
+            "too late to replace: the message with this key may have left already".to_owned()
+        }
         _ => error.to_string(),
     };
     NodeError::new(kind, text).with_source(error)
 }
 
+pub(crate) fn from_ephemeral(error: EphemeralError, peer: &str) -> NodeError {
+    match &error {
+        EphemeralError::Message(fault) => NodeError::new(ErrorKind::Usage, fault.to_string()),
+        EphemeralError::NoSession => NodeError::new(
+            ErrorKind::Unsent,
+            format!("no session with `{peer}` is alive, and an ephemeral message waits for none"),
+        ),
+        _ => NodeError::new(ErrorKind::Unsent, error.to_string()),
+    }
+    .with_source(error)
+}
+
 pub(crate) fn from_inbox(error: InboxError) -> NodeError {
     match error {
         InboxError::Store(error) => from_store(error),
+        lost @ (InboxError::LeaseLost { .. } | InboxError::GivenUp { .. }) => {
+            NodeError::new(ErrorKind::Refused, lost.to_string()).with_source(lost)
+        }
+        wrong @ InboxError::LeaseLength { .. } => {
+            NodeError::new(ErrorKind::Usage, wrong.to_string()).with_source(wrong)
+        }
+        // Being restarted, or too much is lent out: both pass.
         other => NodeError::new(ErrorKind::Internal, other.to_string()).with_source(other),
     }
 }
