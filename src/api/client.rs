@@ -3,6 +3,8 @@
 //! It never repeats a request by itself: when an answer is lost, what came of the request
 //! is unknown, and only the caller knows whether repeating it is harmless.
 
+mod sending;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,18 +20,15 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::ReceiptId;
 use crate::api::documents::{
     ANSWER_BYTES_MAX, AcknowledgeRequest, Acknowledged, InviteRequest, Invited, JoinRequest,
-    LinesAccepted, LinesQuery, ListQuery, Peers, ReceiptQuery, ReceiveRequest, ReceivedMessages,
-    SendQuery,
+    ListQuery, Peers, ReceiveRequest, ReceivedMessages,
 };
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::socket::SocketPath;
 use crate::exit::Exit;
 use crate::listing::Listing;
 use crate::peer::Joined;
-use crate::receipt::Receipt;
 use crate::status::Status;
 
 /// How long connecting to a socket of this machine may take.
@@ -65,38 +64,6 @@ impl Client {
         Client { path, live: None }
     }
 
-    /// Sends one message.
-    pub async fn send(
-        &mut self,
-        query: &SendQuery,
-        payload: Bytes,
-    ) -> Result<Receipt, ClientError> {
-        let wait = Duration::from_millis(query.timeout_ms.unwrap_or_default());
-        self.post(&with_query("/v1/messages", query), payload, wait)
-            .await
-    }
-
-    /// Sends lines, all of them or none.
-    pub async fn lines(
-        &mut self,
-        query: &LinesQuery,
-        lines: Bytes,
-    ) -> Result<LinesAccepted, ClientError> {
-        self.post(&with_query("/v1/lines", query), lines, Duration::ZERO)
-            .await
-    }
-
-    /// Asks how far a message came, or waits for it.
-    pub async fn receipt(
-        &mut self,
-        id: &ReceiptId,
-        query: &ReceiptQuery,
-    ) -> Result<Receipt, ClientError> {
-        let wait = Duration::from_millis(query.timeout_ms.unwrap_or_default());
-        self.get(&with_query(&format!("/v1/receipts/{id}"), query), wait)
-            .await
-    }
-
     /// Asks for the node and its peers.
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.get("/v1/status", Duration::ZERO).await
@@ -107,19 +74,16 @@ impl Client {
         self.get("/v1/peers", Duration::ZERO).await
     }
 
-    /// Asks for the oldest messages of the outbox.
-    pub async fn outbox(&mut self, limit: Option<usize>) -> Result<Listing, ClientError> {
-        self.get(
-            &with_query("/v1/outbox", &ListQuery { limit }),
-            Duration::ZERO,
-        )
-        .await
-    }
-
     /// Asks for the oldest messages of the inbox.
     pub async fn inbox(&mut self, limit: Option<usize>) -> Result<Listing, ClientError> {
         self.get(
-            &with_query("/v1/inbox", &ListQuery { limit }),
+            &with_query(
+                "/v1/inbox",
+                &ListQuery {
+                    limit,
+                    ..ListQuery::default()
+                },
+            ),
             Duration::ZERO,
         )
         .await
@@ -151,7 +115,7 @@ impl Client {
         self.post_document("/v1/acknowledge", request).await
     }
 
-    async fn get<A: DeserializeOwned>(
+    pub(crate) async fn get<A: DeserializeOwned>(
         &mut self,
         target: &str,
         wait: Duration,
@@ -168,16 +132,26 @@ impl Client {
         self.request(Method::POST, target, body, wait).await
     }
 
-    async fn post_document<A: DeserializeOwned>(
+    pub(crate) async fn post_document<A: DeserializeOwned>(
         &mut self,
         target: &str,
         request: &impl Serialize,
     ) -> Result<A, ClientError> {
+        self.post_document_within(target, request, Duration::ZERO)
+            .await
+    }
+
+    /// The same for a request that waits for so long by itself.
+    pub(crate) async fn post_document_within<A: DeserializeOwned>(
+        &mut self,
+        target: &str,
+        request: &impl Serialize,
+        wait: Duration,
+    ) -> Result<A, ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Malformed {
             text: error.to_string(),
         })?;
-        self.request(Method::POST, target, body.into(), Duration::ZERO)
-            .await
+        self.request(Method::POST, target, body.into(), wait).await
     }
 
     async fn request<A: DeserializeOwned>(
@@ -339,7 +313,7 @@ impl ClientError {
     }
 }
 
-fn with_query(path: &str, query: &impl Serialize) -> String {
+pub(crate) fn with_query(path: &str, query: &impl Serialize) -> String {
     match serde_urlencoded::to_string(query) {
         Ok(query) if query.is_empty() => path.to_owned(),
         Ok(query) => format!("{path}?{query}"),

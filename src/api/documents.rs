@@ -3,6 +3,8 @@
 //! A shape that is published is never changed, only widened; a change that breaks readers
 //! gets the next number in its schema. Requests refuse fields that they do not know.
 
+mod sending;
+
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -14,9 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Received;
 use crate::peer::PeerInfo;
-use crate::receipt::ReceiptState;
 use crate::time::WallTime;
-use crate::{Grant, Ticket, class, text};
+use crate::{Grant, NodeId, ReceiptId, Ticket, class, headers, text};
+
+pub use self::sending::{
+    BoxRequest, DeadQuery, Dropped, Flushed, LinesAccepted, LinesQuery, ListQuery, ReceiptQuery,
+    SendQuery,
+};
 
 /// Most messages in one listing.
 pub const LISTING_COUNT_MAX: usize = 10_000;
@@ -53,8 +59,20 @@ pub mod schema {
     pub const RECEIPT: &str = "packhorse.receipt.v1";
     /// How many lines were accepted.
     pub const LINES: &str = "packhorse.lines.v1";
+    /// What went out over a live session without being stored.
+    pub const EPHEMERAL: &str = "packhorse.ephemeral.v1";
     /// A page of the outbox.
     pub const OUTBOX: &str = "packhorse.outbox.v1";
+    /// How many messages were dropped.
+    pub const DROPPED: &str = "packhorse.dropped.v1";
+    /// Who is dialled now.
+    pub const FLUSHED: &str = "packhorse.flushed.v1";
+    /// A page of the dead letters.
+    pub const DEAD: &str = "packhorse.dead.v1";
+    /// What became of dead letters that were retried.
+    pub const RETRIED: &str = "packhorse.retried.v1";
+    /// What a peer or a message waits for.
+    pub const WHY: &str = "packhorse.why.v1";
     /// A page of the inbox.
     pub const INBOX: &str = "packhorse.inbox.v1";
     /// The node and its peers.
@@ -90,91 +108,6 @@ impl<T: Serialize> Document<T> {
     pub const fn new(schema: &'static str, value: T) -> Document<T> {
         Document { schema, value }
     }
-}
-
-/// The query of `POST /v1/messages`; the body is the payload.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SendQuery {
-    /// Name or id of the recipient.
-    pub peer: String,
-    /// What it is about.
-    pub topic: String,
-    /// How hard it is tried; the settings decide when it is left out.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "class::option"
-    )]
-    pub class: Option<DeliveryClass>,
-    /// The idempotency key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The state to wait for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<ReceiptState>,
-    /// How long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-}
-
-/// The query of `GET /v1/receipts/ID`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReceiptQuery {
-    /// The state to wait for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<ReceiptState>,
-    /// How long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-}
-
-/// The query of `POST /v1/lines`; every line of the body is a payload, its newline not among it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinesQuery {
-    /// Name or id of the recipient.
-    pub peer: String,
-    /// What they are about.
-    pub topic: String,
-    /// How hard they are tried; the settings decide when it is left out.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "class::option"
-    )]
-    pub class: Option<DeliveryClass>,
-    /// Prefix of the idempotency keys: a line's key is the prefix, `-` and its number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The number of the body's first line.
-    #[serde(default = "first_line")]
-    pub first: u64,
-}
-
-fn first_line() -> u64 {
-    1
-}
-
-/// The answer to lines: all of them, or an error and none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinesAccepted {
-    /// The recipient.
-    pub peer: String,
-    /// What they are about.
-    pub topic: String,
-    /// How many.
-    pub accepted: u64,
-}
-
-/// The query of `GET /v1/outbox` and `GET /v1/inbox`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    /// Most messages to show.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
 }
 
 /// The answer of `GET /v1/peers`.
@@ -278,8 +211,19 @@ mod received_list {
     #[derive(Serialize, Deserialize)]
     struct Row {
         arrival: u64,
+        #[serde(with = "text::option")]
+        message: Option<ReceiptId>,
         topic: String,
         sender: String,
+        #[serde(with = "text::option")]
+        sender_id: Option<NodeId>,
+        #[serde(with = "class")]
+        class: DeliveryClass,
+        born: WallTime,
+        #[serde(with = "headers")]
+        headers: Vec<(String, String)>,
+        attempts: u32,
+        ephemeral: bool,
         payload_base64: String,
     }
 
@@ -289,8 +233,15 @@ mod received_list {
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(messages.iter().map(|message| Row {
             arrival: message.arrival,
+            message: message.message,
             topic: message.topic.clone(),
             sender: message.sender.clone(),
+            sender_id: message.sender_id,
+            class: message.class,
+            born: message.born,
+            headers: message.headers.clone(),
+            attempts: message.attempts,
+            ephemeral: message.is_ephemeral,
             payload_base64: BASE64.encode(&message.payload),
         }))
     }
@@ -304,8 +255,15 @@ mod received_list {
                 .map_err(D::Error::custom)?;
             Ok(Received {
                 arrival: row.arrival,
+                message: row.message,
                 topic: row.topic,
                 sender: row.sender,
+                sender_id: row.sender_id,
+                class: row.class,
+                born: row.born,
+                headers: row.headers,
+                attempts: row.attempts,
+                is_ephemeral: row.ephemeral,
                 payload,
             })
         };
@@ -328,46 +286,30 @@ mod tests {
     }
 
     #[test]
-    fn a_query_survives_the_way_through_a_url() {
-        let query = SendQuery {
-            peer: "left & right".into(),
-            topic: "a/b?c=%+ü".into(),
-            class: Some(DeliveryClass::Moderate),
-            id: None,
-            wait: Some(ReceiptState::Stored),
-            timeout_ms: Some(30_000),
-        };
-        let url = serde_urlencoded::to_string(&query).expect("plain values");
-        let back: SendQuery = serde_urlencoded::from_str(&url).expect("its own text");
-        assert_eq!(back.peer, query.peer);
-        assert_eq!(back.topic, query.topic);
-        assert_eq!(back.class, query.class);
-        assert_eq!(back.id, query.id);
-        assert_eq!(back.wait, query.wait);
-        assert_eq!(back.timeout_ms, query.timeout_ms);
-    }
-
-    #[test]
-    fn an_unknown_field_of_a_request_is_refused() {
-        let error = serde_urlencoded::from_str::<SendQuery>("peer=a&topic=b&clas=critical")
-            .expect_err("misspelt");
-        assert!(error.to_string().contains("clas"), "{error}");
-    }
-
-    #[test]
     fn received_payloads_travel_as_base64() {
         let received = ReceivedMessages {
             messages: vec![Received {
                 arrival: 9,
+                message: Some(crate::testing::receipt_id()),
                 topic: "orders".into(),
                 sender: "left".into(),
+                sender_id: Some(crate::testing::node_id()),
+                class: DeliveryClass::Critical,
+                born: WallTime(1_763_724_600_123),
+                headers: vec![("reply-to".into(), "answers".into())],
+                attempts: 2,
+                is_ephemeral: false,
                 payload: vec![0, 255],
             }],
         };
         let text = serde_json::to_string(&received).expect("plain values");
         assert_eq!(
             text,
-            r#"{"messages":[{"arrival":9,"topic":"orders","sender":"left","payload_base64":"AP8="}]}"#
+            format!(
+                r#"{{"messages":[{{"arrival":9,"message":"{}","topic":"orders","sender":"left","sender_id":"{}","class":"critical","born":"2025-11-21T11:30:00.123Z","headers":{{"reply-to":"answers"}},"attempts":2,"ephemeral":false,"payload_base64":"AP8="}}]}}"#,
+                crate::testing::receipt_id(),
+                crate::testing::node_id()
+            )
         );
         let back: ReceivedMessages = serde_json::from_str(&text).expect("its own text");
         assert_eq!(back.messages, received.messages);

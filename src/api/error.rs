@@ -60,6 +60,7 @@ impl ApiError {
             "not_found" => StatusCode::NOT_FOUND,
             "refused" => StatusCode::FORBIDDEN,
             "full" => StatusCode::INSUFFICIENT_STORAGE,
+            "unsent" => StatusCode::SERVICE_UNAVAILABLE,
             "timeout" | "timed_out" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -7,11 +7,17 @@
 //! [`server`] for how connections live, and [`client`] for the other end.
 
 pub mod client;
+mod client_insight;
+mod client_work;
 pub mod documents;
 pub mod error;
+#[cfg(feature = "fault")]
+pub mod fault;
+pub mod insight;
 pub(crate) mod routes;
 pub mod server;
 pub mod socket;
+pub mod work;
 
 pub use client::{Client, ClientError};
 pub use documents::Document;

@@ -18,7 +18,6 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use packhorse_protocol::message::DeliveryClass;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -28,7 +27,13 @@ use crate::api::socket::SocketPath;
 use crate::node::Node;
 
 /// Connections served at once; further ones wait in the system's backlog.
-pub const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 256;
+/// Requests that may wait for messages or events at once: half of the connections, so that
+/// consumers who wait never keep a command from being answered.
+pub const WAITS_MAX: usize = CONNECTIONS_MAX / 2;
+/// Requests that may wait for receipts at once, beside the former: together they leave a quarter
+/// of the connections to those who wait for nothing.
+pub const RECEIPT_WAITS_MAX: usize = CONNECTIONS_MAX / 4;
 /// How long a connection may take to send the head of its next request, idle time included.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end when the server drains.
@@ -65,12 +70,13 @@ impl Server {
 
     /// Serves the node until drained or dropped.
     #[must_use]
-    pub fn start(self, node: Arc<Node>, default_class: DeliveryClass) -> ServerHandle {
+    pub fn start(self, node: Arc<Node>) -> ServerHandle {
         let (drain, draining) = watch::channel(false);
         let router = router(Api {
             node,
-            default_class,
             draining: draining.clone(),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            receipt_waits: Arc::new(Semaphore::new(RECEIPT_WAITS_MAX)),
         });
         let mut task = JoinSet::new();
         task.spawn(accept(self.listener, router, draining));
