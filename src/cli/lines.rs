@@ -30,6 +30,9 @@ pub(crate) struct Lines {
     pub(crate) topic: String,
     pub(crate) class: Option<DeliveryClass>,
     pub(crate) id: Option<String>,
+    pub(crate) replace: bool,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 pub(crate) async fn run(
@@ -87,6 +90,9 @@ async fn send_all(
             topic: job.topic.clone(),
             class: job.class,
             id: job.id.clone(),
+            replace: job.replace,
+            expires_ms: job.expires_ms,
+            headers: job.headers.clone(),
             first: chunk.first,
         };
         let mut request = std::pin::pin!(client.lines(&query, chunk.body.into()));

@@ -5,10 +5,11 @@ use std::time::Duration;
 use packhorse::api::ClientError;
 use packhorse::api::documents::schema;
 use packhorse::time::{WallTime, short_duration};
-use packhorse::{Exit, Listing};
+use packhorse::{Exit, Listing, Payload};
 
 use crate::cli::display::{cut, grouped, printable};
 use crate::cli::folder::DataFolder;
+use crate::cli::select::BoxListArgs;
 use crate::cli::table::Table;
 use crate::cli::{Failure, ListArgs, Screen};
 
@@ -17,10 +18,10 @@ const PAYLOAD_CHARS_MAX: usize = 40;
 
 pub(crate) async fn outbox(
     folder: &DataFolder,
-    args: &ListArgs,
+    args: BoxListArgs,
     screen: &Screen,
 ) -> Result<Exit, Failure> {
-    let listing = folder.client()?.outbox(Some(args.limit)).await;
+    let listing = folder.client()?.outbox_of(&args.into()).await;
     show(folder, listing, schema::OUTBOX, "TO", screen)
 }
 
@@ -47,15 +48,18 @@ fn show(
     }
     let now = WallTime::now();
     let mut table = Table::new(&[
-        "MESSAGE", peer_title, "TOPIC", "CLASS", "STATE", ">AGE", "PAYLOAD",
+        "MESSAGE",
+        peer_title,
+        "TOPIC",
+        "CLASS",
+        "STATE",
+        ">AGE",
+        ">EXPIRES",
+        ">FAILURES",
+        "PAYLOAD",
     ]);
     for message in &listing.messages {
         let age = Duration::from_millis(now.0.saturating_sub(message.born.0));
-        let payload = match message.payload.as_text() {
-            Some("") => "(empty)".to_owned(),
-            Some(text) => cut(text, PAYLOAD_CHARS_MAX),
-            None => format!("({} bytes)", grouped(message.payload.0.len() as u64)),
-        };
         let state = match &message.reason {
             Some(reason) => format!("{}: {}", message.state, printable(reason)),
             None => message.state.to_string(),
@@ -67,17 +71,42 @@ fn show(
             packhorse::class::class_word(message.class).to_owned(),
             state,
             short_duration(age),
-            payload,
+            message
+                .expires
+                .map(|expires| expires_cell(expires, now))
+                .unwrap_or_default(),
+            message.failures.to_string(),
+            payload_cell(&message.payload),
         ]);
     }
     screen.data(&table.render())?;
-    let shown = listing.messages.len() as u64;
-    if shown < listing.total {
+    tell_rest(listing.messages.len() as u64, listing.total, screen);
+    Ok(Exit::Done)
+}
+
+/// Says that there is more than was shown.
+pub(crate) fn tell_rest(shown: u64, total: u64, screen: &Screen) {
+    if shown < total {
         screen.note(&format!(
             "{} of {} shown, the oldest first",
             grouped(shown),
-            grouped(listing.total)
+            grouped(total)
         ));
     }
-    Ok(Exit::Done)
+}
+
+fn expires_cell(expires: WallTime, now: WallTime) -> String {
+    match expires.0.checked_sub(now.0) {
+        Some(0) | None => "now".to_owned(),
+        Some(ms) => format!("in {}", short_duration(Duration::from_millis(ms))),
+    }
+}
+
+/// The head of a payload where it is text, else its size.
+pub(crate) fn payload_cell(payload: &Payload) -> String {
+    match payload.as_text() {
+        Some("") => "(empty)".to_owned(),
+        Some(text) => cut(text, PAYLOAD_CHARS_MAX),
+        None => format!("({} bytes)", grouped(payload.0.len() as u64)),
+    }
 }

@@ -6,20 +6,35 @@
 //! Read [`Command`] for the words, then [`run`]; each command is one file below.
 
 mod completions;
+mod dead;
 mod display;
+mod drain;
+mod events;
 mod failure;
+#[cfg(feature = "fault")]
+mod fault;
 mod folder;
 mod id;
 mod invite;
 mod join;
 mod lines;
 mod listing;
+mod notify;
+mod outbox;
+mod patience;
 mod peers;
+mod ping;
+mod receipt;
 mod receive;
+mod select;
 mod send;
+mod signals;
 mod status;
 mod table;
+mod tree;
 mod up;
+mod why;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -31,6 +46,7 @@ use packhorse::{Exit, PROTOCOL_VERSION, STORE_FORMAT, VERSION};
 pub(crate) use display::{Screen, grouped};
 pub(crate) use failure::Failure;
 pub(crate) use table::Table;
+pub(crate) use tree::render as draw_tree;
 
 use crate::demo;
 
@@ -46,6 +62,7 @@ Examples:
   packhorse join TICKET --grant 'message.send:*'        pair with the node that made it
   packhorse send left orders 'two bales of hay'         send; it arrives when left can be reached
   packhorse receive orders --count 10                   print what arrived
+  packhorse work orders --exec './handle.sh'            run a command for each as it arrives
 
 Exit codes:
   0 done  1 failure  2 usage  3 accepted but not there yet  4 not found  5 refused
@@ -92,12 +109,21 @@ enum Command {
     },
     /// Send a message, or one per line, to a peer
     Send(send::SendArgs),
-    /// Show messages that wait for their recipients
+    /// Show how far a message came, and what its handler printed
+    Receipt(receipt::ReceiptArgs),
+    /// Show messages that wait for their recipients, drop them, or have their peers dialled now
     Outbox {
         #[command(flatten)]
-        list: ListArgs,
+        list: select::BoxListArgs,
         #[command(subcommand)]
-        command: Option<ListCommand>,
+        command: Option<outbox::OutboxCommand>,
+    },
+    /// Show messages that were given up, take them up again, or delete them
+    Dead {
+        #[command(flatten)]
+        list: dead::DeadListArgs,
+        #[command(subcommand)]
+        command: Option<dead::DeadCommand>,
     },
     /// Show messages that wait to be handled here
     Inbox {
@@ -108,8 +134,26 @@ enum Command {
     },
     /// Print waiting messages of a topic, one a line, and acknowledge each
     Receive(receive::ReceiveArgs),
+    /// Run a command for every message of a topic
+    Work(work::WorkArgs),
     /// Show the node and what it is waiting for, peer by peer
     Status,
+    /// Draw the live actors of the node
+    Tree,
+    /// Show what happened in the node, and follow it
+    Events(events::EventsArgs),
+    /// Measure a round trip to a connected peer
+    Ping(ping::PingArgs),
+    /// Take no new work, send what can be sent, and stop the daemon
+    Drain(drain::DrainArgs),
+    /// Make an actor die on purpose
+    #[cfg(feature = "fault")]
+    Fault(fault::FaultArgs),
+    /// Say in one sentence what a peer or a message waits for
+    Why {
+        #[command(subcommand)]
+        command: why::WhyCommand,
+    },
     /// Run three real nodes, kill them, and count what was lost
     Demo(demo::DemoArgs),
     /// Print the completions for a shell
@@ -167,7 +211,10 @@ async fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
         // These handle interruption themselves: something of theirs is to be ended in order.
         Command::Up(args) => Box::pin(up::run(&folder, args, screen)).await,
         Command::Send(args) => send::run(&folder, args, screen).await,
+        Command::Receipt(args) => receipt::run(&folder, args, screen).await,
         Command::Receive(args) => receive::run(&folder, args, screen).await,
+        Command::Work(args) => Box::pin(work::run(&folder, args, screen)).await,
+        Command::Events(args) => events::run(&folder, args, screen).await,
         command => {
             tokio::select! {
                 outcome = ask(command, &folder, screen) => outcome,
@@ -190,18 +237,32 @@ async fn ask(
             command: None | Some(PeersCommand::List),
         } => peers::list(folder, screen).await,
         Command::Outbox { list, command } => {
-            listing::outbox(folder, &chosen(list, command), screen).await
+            let command = command.unwrap_or(outbox::OutboxCommand::List(list));
+            outbox::run(folder, command, screen).await
         }
+        Command::Dead { list, command } => {
+            let command = command.unwrap_or(dead::DeadCommand::List(list));
+            dead::run(folder, command, screen).await
+        }
+        Command::Why { command } => why::run(folder, command, screen).await,
         Command::Inbox { list, command } => {
             listing::inbox(folder, &chosen(list, command), screen).await
         }
         Command::Status => status::run(folder, screen).await,
+        Command::Tree => tree::run(folder, screen).await,
+        Command::Ping(args) => ping::run(folder, args, screen).await,
+        Command::Drain(args) => drain::run(folder, args, screen).await,
+        #[cfg(feature = "fault")]
+        Command::Fault(args) => fault::run(folder, args, screen).await,
         // Carried out before; listed so that a new command cannot be forgotten here.
         Command::Init
         | Command::Id
         | Command::Up(_)
         | Command::Send(_)
+        | Command::Receipt(_)
         | Command::Receive(_)
+        | Command::Work(_)
+        | Command::Events(_)
         | Command::Demo(_)
         | Command::Completions(_) => Ok(Exit::Done),
     }
@@ -236,9 +297,30 @@ mod tests {
             "packhorse send p t @file --id k --class moderate",
             "packhorse send p t -",
             "packhorse send p --lines t --id run",
-            "packhorse outbox list --json --limit 100",
+            "packhorse send p t hello --expires 7d --header a:b --header c:d --reply-to answers",
+            "packhorse send p t hello --id k --replace --wait done",
+            "packhorse receipt raebagbafayaaaaabaaaaaaaaaaaaeaaaaaaaaa3bcq --wait done --timeout 1m",
+            "packhorse outbox list --json --limit 100 --peer p --topic t",
+            "packhorse outbox --peer p",
+            "packhorse outbox drop --peer p --topic t",
+            "packhorse outbox drop --all",
+            "packhorse outbox flush",
+            "packhorse outbox flush --peer p",
+            "packhorse dead",
+            "packhorse dead list --direction in --limit 3",
+            "packhorse dead retry --all",
+            "packhorse dead drop --topic t",
+            "packhorse why peer p",
             "packhorse inbox --limit 5",
             "packhorse receive t --count 3",
+            "packhorse receive t --wait --timeout 5s --json",
+            "packhorse receive t --follow --jsonl --count 3",
+            "packhorse receive t -0 --follow",
+            "packhorse work t --exec 'cat' --jobs 64 --lease 1h --count 2 --once",
+            "packhorse tree --json",
+            "packhorse events --follow --since 7 --jsonl",
+            "packhorse ping p --count 3",
+            "packhorse drain --timeout 1m",
             "packhorse status --json",
             "packhorse completions bash",
             "packhorse demo",
@@ -257,9 +339,27 @@ mod tests {
             "packhorse send p t",
             "packhorse send p",
             "packhorse send p --lines t --wait stored",
+            "packhorse send p t hello --replace",
+            "packhorse send p t hello --expires 0s",
+            "packhorse send p t hello --header novalue",
+            "packhorse receipt nonsense",
+            "packhorse outbox drop",
+            "packhorse outbox drop --all --peer p",
+            "packhorse dead drop",
+            "packhorse dead retry nonsense",
+            "packhorse dead list --direction up",
+            "packhorse why",
+            "packhorse why message nonsense",
             "packhorse invite --uses 0",
             "packhorse up --listen nowhere",
             "packhorse receive t --count 0",
+            "packhorse receive t --wait --follow",
+            "packhorse receive t --timeout 1s",
+            "packhorse receive t -0 --jsonl",
+            "packhorse work t",
+            "packhorse work t --exec x --jobs 65",
+            "packhorse work t --exec x --lease 2h",
+            "packhorse ping p --count 0",
         ] {
             let words = line.split(' ');
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

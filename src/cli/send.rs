@@ -7,19 +7,17 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
-use packhorse::api::documents::{ReceiptQuery, SendQuery, schema, whole_ms};
-use packhorse::api::{Client, ClientError};
+use packhorse::api::Client;
+use packhorse::api::documents::{SendQuery, schema, whole_ms};
 use packhorse::class::class_from_word;
-use packhorse::time::{parse_duration, short_duration};
-use packhorse::{DeliveryClass, Exit, Receipt, ReceiptState};
+use packhorse::message::{REPLY_TO, check_headers};
+use packhorse::time::parse_duration;
+use packhorse::{DeliveryClass, Exit, ReceiptState, Sent};
 use packhorse_protocol::limits::PAYLOAD_BYTES_MAX;
-use tokio::time::Instant;
 
 use crate::cli::folder::DataFolder;
+use crate::cli::receipt::{self, Wait, parse_wait};
 use crate::cli::{Failure, Screen, lines};
-
-/// Pause before a daemon that went away is asked again for a receipt.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SendArgs {
@@ -39,12 +37,24 @@ pub(crate) struct SendArgs {
     /// Send every line of stdin as a message on this topic, in order
     #[arg(long, value_name = "TOPIC", conflicts_with_all = ["topic", "payload", "wait", "timeout"])]
     lines: Option<String>,
-    /// How hard to try: critical, moderate or ephemeral
+    /// How hard to try: critical, moderate or ephemeral; a rule for the topic in the settings wins unless it is overridable
     #[arg(long, value_name = "CLASS", value_parser = class_from_word)]
     class: Option<DeliveryClass>,
     /// Idempotency key: a repeated send returns the first receipt; with --lines a prefix of keys
     #[arg(long, value_name = "KEY")]
     id: Option<String>,
+    /// Replace the message with this key, unless it may have left already
+    #[arg(long, requires = "id")]
+    replace: bool,
+    /// Give the message up when it is not stored there by then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    expires: Option<Duration>,
+    /// A name and a value for the application there; repeatable, 4 KiB in all
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// The topic on which an answer is expected, in the header `reply-to`
+    #[arg(long, value_name = "TOPIC")]
+    reply_to: Option<String>,
     /// Wait until the message is accepted here, stored there, or done there
     #[arg(long, value_name = "STATE", value_parser = parse_wait, default_value = "accepted")]
     wait: ReceiptState,
@@ -59,6 +69,8 @@ pub(crate) async fn run(
     screen: &Screen,
 ) -> Result<Exit, Failure> {
     let client = folder.client()?;
+    let headers = headers(args.headers, args.reply_to)?;
+    let expires_ms = args.expires.map(whole_ms);
     match (args.lines, args.topic, args.payload) {
         (Some(topic), _, _) => {
             let job = lines::Lines {
@@ -66,6 +78,9 @@ pub(crate) async fn run(
                 topic,
                 class: args.class,
                 id: args.id,
+                replace: args.replace,
+                expires_ms,
+                headers,
             };
             lines::run(folder, client, job, screen).await
         }
@@ -76,8 +91,12 @@ pub(crate) async fn run(
                 topic,
                 class: args.class,
                 id: args.id,
-                wait: None,
-                timeout_ms: None,
+                replace: args.replace,
+                expires_ms,
+                headers,
+                // Not waited for here: it only says that a receipt is wanted.
+                wait: Some(args.wait).filter(|state| *state != ReceiptState::Accepted),
+                timeout_ms: Some(0),
             };
             let wait = Wait {
                 state: args.wait,
@@ -89,13 +108,6 @@ pub(crate) async fn run(
     }
 }
 
-/// What to wait for, and how long.
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    state: ReceiptState,
-    timeout: Duration,
-}
-
 async fn one(
     folder: &DataFolder,
     mut client: Client,
@@ -104,98 +116,50 @@ async fn one(
     wait: Wait,
     screen: &Screen,
 ) -> Result<Exit, Failure> {
-    let receipt = tokio::select! {
+    let sent = tokio::select! {
         sent = client.send(query, payload.into()) => sent.map_err(|error| folder.failure(error))?,
         Ok(()) = tokio::signal::ctrl_c() => {
             screen.note("interrupted: whether the message was accepted is unknown");
             return Ok(Exit::Interrupted);
         }
     };
-    let (receipt, is_interrupted) = if receipt.state.has_reached(wait.state) {
-        (receipt, false)
-    } else {
-        wait_for(&mut client, receipt, wait).await?
-    };
-    if screen.is_json() {
-        screen.document(schema::RECEIPT, &receipt)?;
-    } else {
-        screen.data(&format!("{} {}", receipt.id, receipt.state))?;
-    }
-    outcome(folder, &receipt, wait, is_interrupted, screen)
-}
-
-fn outcome(
-    folder: &DataFolder,
-    receipt: &Receipt,
-    wait: Wait,
-    is_interrupted: bool,
-    screen: &Screen,
-) -> Result<Exit, Failure> {
-    if receipt.state.has_reached(wait.state) {
-        return Ok(Exit::Done);
-    }
-    if receipt.state == ReceiptState::Failed {
-        let reason = receipt.reason.as_deref().unwrap_or("no reason was given");
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("the message failed: {reason}"),
-        ));
-    }
-    if is_interrupted {
-        screen.note(&format!(
-            "interrupted: the message is {} and safe",
-            receipt.state
-        ));
-        return Ok(Exit::Interrupted);
-    }
-    screen.note(&format!(
-        "not {} within {}; the message is {} and stays under way",
-        wait.state,
-        short_duration(wait.timeout),
-        receipt.state
-    ));
-    screen.next(&folder.command("status"));
-    Ok(Exit::NotYet)
-}
-
-/// Asks until the state is reached, the time is over, or the person has enough of it.
-async fn wait_for(
-    client: &mut Client,
-    mut receipt: Receipt,
-    wait: Wait,
-) -> Result<(Receipt, bool), Failure> {
-    let deadline = Instant::now() + wait.timeout;
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    while !receipt.state.has_reached(wait.state) && !receipt.state.is_final() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
+    match sent {
+        Sent::Accepted(receipt) => {
+            receipt::follow(folder, &mut client, receipt, wait, screen).await
         }
-        let query = ReceiptQuery {
-            wait: Some(wait.state),
-            timeout_ms: Some(whole_ms(left).max(1)),
-        };
-        let answer = tokio::select! {
-            answer = client.receipt(&receipt.id, &query) => answer,
-            Ok(()) = interrupted.as_mut() => return Ok((receipt, true)),
-        };
-        match answer {
-            // The daemon knows what a message was about only as long as it holds it.
-            Ok(latest) => {
-                receipt.state = latest.state;
-                receipt.reason = latest.reason;
+        Sent::Ephemeral(sent) => {
+            if screen.is_json() {
+                screen.document(schema::EPHEMERAL, &sent)?;
+            } else {
+                screen.data("sent")?;
             }
-            // The message is safe whatever becomes of the daemon; it may be restarting.
-            Err(ClientError::NotRunning { .. } | ClientError::Lost { .. }) => {
-                tokio::select! {
-                    () = tokio::time::sleep(ASK_AGAIN_AFTER.min(left)) => {}
-                    Ok(()) = interrupted.as_mut() => return Ok((receipt, true)),
-                }
-            }
-            Err(error) => return Err(error.into()),
+            Ok(Exit::Done)
         }
     }
-    Ok((receipt, false))
+}
+
+/// The headers of a message, `reply-to` last.
+fn headers(
+    given: Vec<(String, String)>,
+    reply_to: Option<String>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut headers = given;
+    if let Some(topic) = reply_to {
+        headers.push((REPLY_TO.to_owned(), topic));
+    }
+    check_headers(&headers).map_err(Failure::usage)?;
+    Ok(headers)
+}
+
+/// `NAME:VALUE`; a space behind the colon is not part of the value.
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("a header is written NAME:VALUE".to_owned()),
+    }
 }
 
 fn read_payload(argument: &str) -> Result<Vec<u8>, Failure> {
@@ -227,15 +191,6 @@ fn read_bounded(input: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     Ok(payload)
 }
 
-fn parse_wait(word: &str) -> Result<ReceiptState, String> {
-    match word.parse() {
-        Ok(ReceiptState::Failed) | Err(_) => {
-            Err("wait for `accepted`, `stored` or `done`".to_owned())
-        }
-        Ok(state) => Ok(state),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,9 +219,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_failure() {
-        assert_eq!(parse_wait("stored"), Ok(ReceiptState::Stored));
-        assert!(parse_wait("failed").is_err());
-        assert!(parse_wait("").is_err());
+    fn a_header_is_a_name_and_a_value() {
+        let read = |text| parse_header(text).map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(read("a:b").as_deref(), Ok("a=b"));
+        assert_eq!(read("a: b:c ").as_deref(), Ok("a=b:c "));
+        assert_eq!(read("a:").as_deref(), Ok("a="));
+        assert!(read(":b").is_err());
+        assert!(read("a").is_err());
+    }
+
+    #[test]
+    fn reply_to_is_a_header_and_given_once() {
+        let given = vec![("a".to_owned(), "b".to_owned())];
+        let all = headers(given, Some("answers".into())).expect("two headers");
+        assert_eq!(all.last(), Some(&("reply-to".into(), "answers".into())));
+        let failure = headers(all, Some("answers".into())).expect_err("given twice");
+        assert_eq!(failure.exit(), Exit::Usage);
     }
 }

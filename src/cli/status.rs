@@ -57,6 +57,13 @@ fn render(status: &Status, now_ms: u64) -> String {
     text.push('\n');
     text.push_str(&table.render());
     for peer in &status.peers {
+        if let Some(reason) = &peer.paused {
+            text.push_str(&format!(
+                "{}: takes no messages now: {}\n",
+                printable(&peer.name),
+                printable(reason)
+            ));
+        }
         if let Some(fault) = &peer.last_error {
             text.push_str(&format!(
                 "{}: {}: {}\n",
@@ -124,6 +131,10 @@ mod tests {
                     last_seen: Some(WallTime(99_900)),
                     last_error: None,
                     next_attempt: None,
+                    since: None,
+                    failures: 0,
+                    paused: Some("its store is full".into()),
+                    skew_ms: Some(3),
                 },
                 PeerStatus {
                     name: "mill".into(),
@@ -140,6 +151,10 @@ mod tests {
                         text: "no answer\u{7}".into(),
                     }),
                     next_attempt: Some(WallTime(104_500)),
+                    since: None,
+                    failures: 4,
+                    paused: None,
+                    skew_ms: None,
                 },
             ],
         };
@@ -153,6 +168,7 @@ mod tests {
                  PEER  NODE        STATE      LINK                 ROUND TRIP  OUTBOX  OLDEST  LAST SEEN  NEXT ATTEMPT\n\
                  barn  {short}  connected  quic X25519MLKEM768      0.4 ms       0       -        now             -\n\
                  mill  {short}  waiting    -                             -  12,345   1m 1s     1m ago       in 4.5s\n\
+                 barn: takes no messages now: its store is full\n\
                  mill: disconnected: no answer\\u{{7}}\n"
             )
         );

@@ -12,13 +12,14 @@ use std::time::Duration;
 use packhorse::api::documents::schema;
 use packhorse::api::{Server, ServerHandle};
 use packhorse::settings::{Advertised, LISTEN_MAX, NodeName, Settings, parse_listen};
-use packhorse::{DeliveryClass, Ended, Exit, Node};
+use packhorse::{Ended, Exit, Node};
 use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::folder::DataFolder;
+use crate::cli::notify::Notifier;
 use crate::cli::{Failure, Screen, id};
 use crate::telemetry;
 
@@ -60,13 +61,12 @@ pub(crate) async fn run(
     telemetry::install(settings.log.as_deref())?;
     // Signals count from here on: one that comes while the store opens must not kill it.
     let mut stop = Stop::install(args.stop_with_stdin)?;
-    let default_class = settings.default_class.unwrap_or(DeliveryClass::Critical);
     let node = tokio::select! {
         started = start(folder.path(), args, settings) => Arc::new(started?),
         () = stop.asked() => return Ok(Exit::Done),
     };
     let server = match Server::bind(&socket) {
-        Ok(server) => server.start(Arc::clone(&node), default_class),
+        Ok(server) => server.start(Arc::clone(&node)),
         Err(error) => {
             node.shutdown().await;
             return Err(error.into());
@@ -77,11 +77,14 @@ pub(crate) async fn run(
     }
     let socket =
         std::path::absolute(socket.as_path()).unwrap_or_else(|_| socket.as_path().to_owned());
+    let mut notifier = Notifier::new();
+    notifier.ready(Arc::clone(&node)).await;
     say_ready(&node, &socket, folder, screen);
-    serve(node, server, stop, screen).await
+    serve(node, server, stop, notifier, screen).await
 }
 
 async fn start(data_dir: &Path, args: UpArgs, settings: Settings) -> Result<Node, Failure> {
+    let rules = settings.class_rules();
     // A flag beats the file; lists are replaced, not joined.
     let listen = if args.listen.is_empty() {
         settings.listen
@@ -109,7 +112,7 @@ async fn start(data_dir: &Path, args: UpArgs, settings: Settings) -> Result<Node
         Some(name) => name.to_string(),
         None => machine_name(),
     };
-    let mut builder = Node::builder(data_dir).name(name);
+    let mut builder = Node::builder(data_dir).name(name).class_rules(rules);
     for address in listen {
         builder = builder.listen(address);
     }
@@ -161,10 +164,12 @@ async fn serve(
     node: Arc<Node>,
     mut server: ServerHandle,
     mut stop: Stop,
+    mut notifier: Notifier,
     screen: &Screen,
 ) -> Result<Exit, Failure> {
     let outcome = tokio::select! {
         () = stop.asked() => Ok(Exit::Done),
+        () = node.drained() => Ok(Exit::Done),
         ended = node.ended() => Err(gave_up(&ended)),
         reason = server.ended() => Err(Failure::new(
             Exit::Internal,
@@ -172,6 +177,7 @@ async fn serve(
         )),
     };
     let drained = async {
+        notifier.stopping().await;
         server.drain().await;
         tokio::time::timeout(SHUTDOWN_WITHIN, node.shutdown())
             .await
@@ -207,6 +213,8 @@ fn gave_up(ended: &Ended) -> Failure {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal is gone: no reason to stop, but unheard it would end the process.
+    hangup: Signal,
     /// Resolves when stdin is closed, where that counts.
     stdin: Option<oneshot::Receiver<()>>,
     /// How many signals came.
@@ -223,6 +231,7 @@ impl Stop {
         Ok(Stop {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
             stdin: with_stdin.then(stdin_closed),
             signals: 0,
         })
@@ -238,10 +247,18 @@ impl Stop {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            _ = self.terminate.recv() => self.signals += 1,
-            _ = self.interrupt.recv() => self.signals += 1,
-            () = closed => {}
+        let mut closed = std::pin::pin!(closed);
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => self.signals += 1,
+                _ = self.interrupt.recv() => self.signals += 1,
+                () = closed.as_mut() => {}
+                _ = self.hangup.recv() => {
+                    tracing::info!("a hangup is ignored: SIGTERM or SIGINT stops the node");
+                    continue;
+                }
+            }
+            return;
         }
     }
 
