@@ -1,12 +1,14 @@
 //! `demo`: three real nodes on this machine, killed in the middle of their work, and nothing lost.
 //!
 //! Everything in it is what a person could type: real processes of this very program, the local API,
-//! tickets, SIGKILL. It never reaches into a store, and it counts only what `receive` hands out.
+//! tickets, SIGKILL. It never reaches into a store: it counts what `receive` hands out and what
+//! receipts say.
 //!
-//! Read [`scenario`] for what happens; [`cluster`] and [`process`] keep the nodes,
-//! [`ledger`] counts, [`report`] tells.
+//! Read [`scenario`] for what happens, [`jobs`] for its second chapter; [`cluster`] and [`process`]
+//! keep the nodes, [`ledger`] counts, [`report`] tells.
 
 mod cluster;
+mod jobs;
 mod ledger;
 mod process;
 mod report;

@@ -155,6 +155,29 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Sends the node a signal that it does not end by.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let id = self.child.as_ref().and_then(Child::id);
+        let pid = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = pid.ok_or_else(|| self.failure("is to get a signal but does not run"))?;
+        kill_process(pid, signal).map_err(|error| self.failure(&format!("gets no signal: {error}")))
+    }
+
+    /// Starts a worker at this node; it ends with the returned value.
+    pub(crate) fn start_worker(&self, topic: &str, command: &str) -> Result<Child, Failure> {
+        Command::new(&self.program)
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(["work", topic, "--jobs", "4", "--exec", command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.open_log()?)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| self.failure(&format!("gets no worker: {error}")))
+    }
+
     /// The last lines that the node logged.
     pub(crate) fn log_tail(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use packhorse::insight::Branch;
 use packhorse::time::short_duration;
 use serde::Serialize;
 
-use crate::cli::{Table, grouped};
+use crate::cli::{Table, draw_tree, grouped};
+use crate::demo::jobs::Jobs;
 use crate::demo::ledger::Count;
 
 /// The end of the demonstration.
@@ -17,9 +19,12 @@ pub(crate) struct Report {
     pub(crate) kept: bool,
     pub(crate) roads: Vec<Road>,
     pub(crate) kills: Vec<Kill>,
+    pub(crate) jobs: Jobs,
     pub(crate) accepted_ms: u64,
     pub(crate) delivered_ms: u64,
     pub(crate) total_ms: u64,
+    /// Alpha's actors at the end.
+    pub(crate) tree: Branch,
 }
 
 /// The messages from one node to another.
@@ -83,15 +88,23 @@ impl Road {
 }
 
 impl Report {
-    pub(crate) fn new(roads: Vec<Road>, kills: Vec<Kill>, times: Times) -> Report {
+    pub(crate) fn new(
+        roads: Vec<Road>,
+        kills: Vec<Kill>,
+        jobs: Jobs,
+        times: Times,
+        tree: Branch,
+    ) -> Report {
         let whole_ms = packhorse::api::documents::whole_ms;
         Report {
-            kept: roads.iter().all(Road::is_kept),
+            kept: roads.iter().all(Road::is_kept) && jobs.is_kept(),
             roads,
             kills,
+            jobs,
             accepted_ms: whole_ms(times.accepted),
             delivered_ms: whole_ms(times.delivered),
             total_ms: whole_ms(times.total),
+            tree,
         }
     }
 
@@ -124,6 +137,19 @@ impl Report {
         for kill in &self.kills {
             text.push_str(&format!("SIGKILL    {:<6} {}\n", kill.node, kill.during));
         }
+        let Jobs {
+            sent,
+            done,
+            retried,
+            failed,
+        } = self.jobs;
+        text.push_str(&format!(
+            "jobs       {} sent to beta's worker, {} done by their receipts ({} at the second attempt), {} failed\n",
+            grouped(sent),
+            grouped(done),
+            grouped(retried),
+            grouped(failed)
+        ));
         let time = |ms| short_duration(Duration::from_millis(ms));
         text.push_str(&format!(
             "accepted   in {}\ndelivered  in {}\nall        in {}\n\n",
@@ -138,8 +164,11 @@ impl Report {
                 grouped(unknown)
             ));
         }
+        text.push_str("alpha's actors\n");
+        text.push_str(&draw_tree(&self.tree));
+        text.push('\n');
         text.push_str(if self.kept {
-            "every message arrived once and in order\n"
+            "every message arrived once and in order, and every job was done\n"
         } else {
             "A PROMISE WAS BROKEN\n"
         });
@@ -172,7 +201,22 @@ mod tests {
             delivered: Duration::from_millis(2_300),
             total: Duration::from_millis(61_000),
         };
-        Report::new(roads, kills, times)
+        let jobs = Jobs {
+            sent: 60,
+            done: 60,
+            retried: 6,
+            failed: 0,
+        };
+        let tree = Branch {
+            actor: "root".into(),
+            incarnation: 1,
+            restarts: 0,
+            last_exit: None,
+            uptime_ms: Some(10_000),
+            queue_depth: 0,
+            children: Vec::new(),
+        };
+        Report::new(roads, kills, jobs, times, tree)
     }
 
     #[test]
@@ -191,11 +235,16 @@ mod tests {
              alpha to beta  10,000  10,000    10,000     0           0          0\n\
              \n\
              SIGKILL    beta   with 2,304 stored\n\
+             jobs       60 sent to beta's worker, 60 done by their receipts (6 at the second attempt), 0 failed\n\
              accepted   in 900ms\n\
              delivered  in 2.3s\n\
              all        in 1m 1s\n\
              \n\
-             every message arrived once and in order\n"
+             alpha's actors\n\
+             ACTOR  LIFE  RESTARTS   UP  QUEUE  LAST EXIT\n\
+             root      1         0  10s      0  -\n\
+             \n\
+             every message arrived once and in order, and every job was done\n"
         );
     }
 
@@ -234,6 +283,19 @@ mod tests {
             let broken = report(count, stored);
             assert!(!broken.kept, "{count:?}, {stored}");
             assert!(broken.render().ends_with("A PROMISE WAS BROKEN\n"));
+        }
+        let kept = report(good, 10_000);
+        for jobs in [
+            Jobs {
+                done: 59,
+                ..kept.jobs
+            },
+            Jobs {
+                failed: 1,
+                ..kept.jobs
+            },
+        ] {
+            assert!(!jobs.is_kept(), "{jobs:?}");
         }
     }
 }

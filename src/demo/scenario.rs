@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Failure, grouped};
 use crate::demo::cluster::Cluster;
+use crate::demo::jobs;
 use crate::demo::ledger::{Ledger, lines};
 use crate::demo::process::NodeProcess;
 use crate::demo::report::{Kill, Report, Road, Times};
@@ -32,6 +33,9 @@ const STALL_WITHIN: Duration = Duration::from_secs(20);
 const RECEIVE_COUNT: usize = 1_000;
 
 const _: () = assert!(CHUNK_LINES <= LINES_COUNT_MAX as u64);
+
+const SEND_ANYTHING: &str = "message.send:*";
+const EXECUTE_JOBS: &str = "execute:demo/jobs";
 
 const TOPIC: &str = "demo/bales";
 const TOPIC_BESIDES: &str = "demo/besides";
@@ -65,15 +69,14 @@ pub(crate) async fn play(
         count_road("alpha", &mut cluster.gamma, TOPIC_BESIDES, BESIDES).await?,
         count_road("gamma", &mut cluster.alpha, TOPIC_BESIDES, BESIDES).await?,
     ];
-    Ok(Report::new(
-        roads,
-        kills,
-        Times {
-            accepted,
-            delivered,
-            total: stage.elapsed(),
-        },
-    ))
+    let jobs = jobs::play(cluster, stage).await?;
+    let tree = cluster.alpha.client().tree().await?.root;
+    let times = Times {
+        accepted,
+        delivered,
+        total: stage.elapsed(),
+    };
+    Ok(Report::new(roads, kills, jobs, times, tree))
 }
 
 /// Three nodes, paired, and beta stopped.
@@ -84,8 +87,9 @@ async fn begin(cluster: &mut Cluster, stage: &Stage) -> Result<(), Failure> {
     let (first, second, third) = tokio::join!(alpha.start(), beta.start(), gamma.start());
     first.and(second).and(third)?;
     stage.tell("alpha, beta and gamma are up");
-    pair(beta, alpha).await?;
-    pair(alpha, gamma).await?;
+    // Alpha may have commands run at beta; nobody else may anywhere.
+    pair(beta, alpha, &[SEND_ANYTHING, EXECUTE_JOBS]).await?;
+    pair(alpha, gamma, &[SEND_ANYTHING]).await?;
     stage.tell("alpha is paired with beta, gamma with alpha");
     let status = beta.stop().await?;
     if !status.success() {
@@ -95,26 +99,36 @@ async fn begin(cluster: &mut Cluster, stage: &Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Pairs by ticket; both may send the other anything.
-async fn pair(inviter: &mut NodeProcess, joiner: &mut NodeProcess) -> Result<(), Failure> {
-    let anything: Grant = "message.send:*".parse().map_err(|error| {
-        Failure::new(
-            Exit::Internal,
-            format!("the demo's own grant is not understood: {error}"),
-        )
-    })?;
+/// Pairs by ticket: the joiner gets these grants, the inviter may send the joiner anything.
+async fn pair(
+    inviter: &mut NodeProcess,
+    joiner: &mut NodeProcess,
+    grants: &[&str],
+) -> Result<(), Failure> {
     let request = InviteRequest {
-        grants: vec![anything.clone()],
+        grants: parse_grants(grants)?,
         ..InviteRequest::default()
     };
     let invited = inviter.client().invite(&request).await?;
     let request = JoinRequest {
         ticket: invited.ticket,
         name: None,
-        grants: vec![anything],
+        grants: parse_grants(&[SEND_ANYTHING])?,
     };
     joiner.client().join(&request).await?;
     Ok(())
+}
+
+fn parse_grants(texts: &[&str]) -> Result<Vec<Grant>, Failure> {
+    let parse = |text: &&str| {
+        text.parse().map_err(|error| {
+            Failure::new(
+                Exit::Internal,
+                format!("the demo's own grant is not understood: {error}"),
+            )
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// Has alpha accept everything for beta; alpha is killed half way and told everything again.
@@ -383,9 +397,9 @@ fn lines_query(peer: &str, topic: &str, first: u64) -> LinesQuery {
     LinesQuery {
         peer: peer.to_owned(),
         topic: topic.to_owned(),
-        class: None,
         // The key of a line is its number, so that telling alpha everything again doubles nothing.
         id: Some(topic.to_owned()),
         first,
+        ..LinesQuery::default()
     }
 }
