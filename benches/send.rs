@@ -19,7 +19,7 @@ use std::{
 };
 
 use packhorse::{
-    DeliveryClass, Node, Outgoing,
+    Node, Outgoing,
     api::{Server, SocketPath},
 };
 use support::{Contender, figure, interleave, paired, runtime, scratch};
@@ -39,7 +39,7 @@ fn main() {
     let server = {
         let _inside = runtime.enter();
         let server = Server::bind(&path).expect("the socket is free");
-        server.start(Arc::clone(&sender), DeliveryClass::Critical)
+        server.start(Arc::clone(&sender))
     };
     let mut socket = UnixStream::connect(path.as_path()).expect("the socket answers");
     let mut file = File::create(folder.path().join("synced")).expect("a file");

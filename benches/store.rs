@@ -162,10 +162,7 @@ async fn accept(store: &StoreHandle, peer: PeerNumber, under_way: usize) -> Dura
     let groups: Vec<Vec<NewMessage>> = (0..GROUPS_PER_ROUND)
         .map(|_| {
             (0..GROUP as u64)
-                .map(|number| NewMessage {
-                    message: message(number),
-                    key: None,
-                })
+                .map(|number| NewMessage::new(message(number)))
                 .collect()
         })
         .collect();

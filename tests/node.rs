@@ -218,7 +218,7 @@ async fn what_cannot_be_sent_is_refused_and_the_value_and_the_limit_are_named() 
     assert_eq!(large.kind(), ErrorKind::Usage);
     assert!(large.to_string().contains("1048577"), "{large}");
     let now_or_never = Outgoing {
-        class: DeliveryClass::Ephemeral,
+        class: Some(DeliveryClass::Ephemeral),
         ..Outgoing::new("orders", "x")
     };
     let refused = node

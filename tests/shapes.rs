@@ -106,6 +106,9 @@ fn check_receipt(receipt: &Value, state: &str) {
             "state",
             "durability",
             "reason",
+            "at",
+            "output",
+            "output_base64",
         ],
     );
     assert_eq!(receipt["schema"], "packhorse.receipt.v1");
@@ -388,7 +391,9 @@ fn check_listing(listing: &Value, schema: &str, count: u64, shown: usize, peer: 
                 "class",
                 "state",
                 "born",
+                "expires",
                 "failures",
+                "headers",
                 "payload",
                 "payload_base64",
                 "reason",
@@ -502,6 +507,10 @@ fn status_tells_every_field_of_a_connected_peer() {
                 "last_seen",
                 "last_error",
                 "next_attempt",
+                "since",
+                "failures",
+                "paused",
+                "skew_ms",
             ],
         );
         assert_eq!(status["id"], other.id());

@@ -15,12 +15,15 @@ use serde_json::Value;
 use super::deadline::{Deadline, SOON};
 
 /// Variables by which the tester's own shell would reach the binary.
-const OF_THE_SHELL: [&str; 5] = [
+const OF_THE_SHELL: [&str; 8] = [
     "PACKHORSE_DATA_DIR",
     "STATE_DIRECTORY",
     "XDG_STATE_HOME",
     "RUST_LOG",
     "NO_COLOR",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
 ];
 
 /// The binary under test at home in this folder, free of what the tester's own shell has set.

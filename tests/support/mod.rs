@@ -15,9 +15,11 @@ pub(crate) mod api;
 pub(crate) mod command;
 pub(crate) mod deadline;
 pub(crate) mod document;
+pub(crate) mod follow;
 pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod random;
+pub(crate) mod shop;
 
 #[allow(
     unused_imports,
@@ -27,6 +29,7 @@ pub(crate) use self::{
     api::{Api, CallError},
     command::{Output, Running, packhorse},
     deadline::{Deadline, until},
+    follow::Follower,
     lab::Lab,
     node::{Node, SEND_ALL, Ticket},
     random::{Random, seed},

@@ -17,6 +17,7 @@ use super::api::Api;
 use super::command::{Output, Running, packhorse, receive_by, run};
 use super::deadline::{Deadline, SOON, until};
 use super::document::total;
+use super::follow::Follower;
 use super::lab::join_words;
 
 /// The grant that lets a peer send anything.
@@ -33,6 +34,7 @@ pub(crate) struct Node {
     name: String,
     data_dir: PathBuf,
     listen: Option<String>,
+    variables: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -53,12 +55,24 @@ impl Node {
             name: name.to_owned(),
             data_dir,
             listen,
+            variables: Vec::new(),
             process: None,
         }
     }
 
+    /// The same with a variable in the environment of its process.
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Node {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The address that it was told to listen on.
+    pub(crate) fn listen(&self) -> Option<&str> {
+        self.listen.as_deref()
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -91,6 +105,9 @@ impl Node {
         command.args(["up", "--name", &self.name, "--json", "--stop-with-stdin"]);
         if let Some(listen) = &self.listen {
             command.args(["--listen", listen]);
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
         }
         let mut child = command
             .stdin(Stdio::piped())
@@ -134,6 +151,13 @@ impl Node {
         self.ended("the end of its stdin")
     }
 
+    /// Waits for the end of a process that nobody signalled.
+    #[track_caller]
+    pub(crate) fn ended_by_itself(&mut self, code: i32) {
+        let (ended, _) = self.ended("it was to end by itself");
+        assert_eq!(ended, Some(code), "exit of {}", self.describe());
+    }
+
     fn ended(&mut self, after: &str) -> (Option<i32>, Vec<u8>) {
         let mut process = self.process.take().expect("the node runs");
         let Some(rest) = receive_by(&process.rest, Deadline::after(SOON)) else {
@@ -171,6 +195,13 @@ impl Node {
         let mut command = packhorse(&self.data_dir);
         command.args(words);
         Running::start(command, stdin.into())
+    }
+
+    /// Starts a command that prints line by line.
+    pub(crate) fn follow(&self, words: &[&str]) -> Follower {
+        let mut command = packhorse(&self.data_dir);
+        command.args(words);
+        Follower::start(command, b'\n')
     }
 
     /// Runs a command on this node's folder.
