@@ -314,6 +314,37 @@ fn a_command_that_runs_across_a_restart_of_the_daemon_runs_once() {
 }
 
 #[test]
+fn a_slot_that_gets_free_after_a_restart_is_not_handed_what_another_slot_runs() {
+    let mut lab = Lab::new();
+    let (left, mut right) = shop(&mut lab);
+    let long = left.send_stored("right", "jobs", "long");
+    let short = left.send_stored("right", "jobs", "short");
+    let folder = lab.path().display();
+    let exec = format!(
+        "m=$(cat); {}; until [ -e {folder}/gate-$m ] || [ ! -e {folder} ]; do sleep 0.02; done",
+        note(&lab, "$m $PACKHORSE_ATTEMPT"),
+    );
+    // Both slots are taken, and the next renewal is 20 s away: nothing is asked of the daemon while
+    // it is away, so the worker does not notice that it was.
+    let worker = worker(&right, &exec, &["--jobs", "2", "--lease", "60s"]);
+    until_notes(&lab, 2);
+    right.kill();
+    right.start();
+    make(&lab.file("gate-short"));
+    until_receipt(&left, &short, "done");
+    make(&lab.file("gate-next"));
+    let next = left.send_stored("right", "jobs", "next");
+    until_receipt(&left, &next, "done");
+    make(&lab.file("gate-long"));
+    until_receipt(&left, &long, "done");
+    let mut notes = notes(&lab);
+    notes.sort();
+    assert_eq!(notes, ["long 1", "next 1", "short 1"]);
+    worker.signal(Signal::INT);
+    assert_eq!(worker.ended(SOON).0, Some(130));
+}
+
+#[test]
 fn a_worker_that_is_told_to_stop_lets_its_commands_finish() {
     let mut lab = Lab::new();
     let (left, right) = shop(&mut lab);

@@ -304,6 +304,8 @@ impl SessionSupervisor {
         let link = info.url();
         self.wiring.board.update(peer, |line| {
             line.set_state(PeerState::Connected, now_ms);
+            // One session in the place of another is the same state and another link.
+            line.since_ms = now_ms;
             line.link = Some(info.url());
             line.key_exchange = Some(info.key_exchange);
             line.round_trip_ms = None;
