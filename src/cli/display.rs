@@ -11,7 +11,7 @@ use packhorse::api::Document;
 use serde::Serialize;
 
 /// The two streams of a command, and whether it was asked for a document.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     json: bool,
 }

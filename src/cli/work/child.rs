@@ -23,6 +23,9 @@ const TERMINATE_WITHIN: Duration = Duration::from_secs(5);
 /// How long output may follow the end of the command: what it left in the background may hold
 /// the pipe open for ever.
 const OUTPUT_WITHIN: Duration = Duration::from_millis(250);
+/// How long a piece of output waits for a reader of the worker's own stderr. Who does not read must
+/// not hold the commands of all slots.
+const PASS_ON_WITHIN: Duration = Duration::from_millis(250);
 /// Bytes read from the command at once.
 const READ_BYTES: usize = 8 << 10;
 
@@ -128,10 +131,11 @@ impl Drop for Child {
     }
 }
 
-/// Keeps the beginning of the output, and passes all of it on.
+/// Keeps the beginning of the output, and passes all of it on as long as somebody reads.
 async fn read(mut reader: pipe::Receiver, output: Arc<Mutex<Vec<u8>>>) {
     let mut stderr = tokio::io::stderr();
     let mut buffer = vec![0; READ_BYTES];
+    let mut is_read = true;
     while let Ok(count @ 1..) = reader.read(&mut buffer).await {
         let Some(read) = buffer.get(..count) else {
             break;
@@ -141,9 +145,12 @@ async fn read(mut reader: pipe::Receiver, output: Arc<Mutex<Vec<u8>>>) {
             let room = OUTPUT_BYTES_MAX.saturating_sub(kept.len());
             kept.extend(read.iter().take(room));
         }
-        // Nobody to tell is no reason to fail.
-        let _ = stderr.write_all(read).await;
-        let _ = stderr.flush().await;
+        let passed = async {
+            // Nobody to tell is no reason to fail.
+            let _ = stderr.write_all(read).await;
+            let _ = stderr.flush().await;
+        };
+        is_read = is_read && tokio::time::timeout(PASS_ON_WITHIN, passed).await.is_ok();
     }
 }
 

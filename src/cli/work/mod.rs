@@ -39,6 +39,10 @@ const RENEWALS_PER_LEASE: u32 = 3;
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// How long one question waits for a message; the next one follows at once.
 const WAIT: Duration = Duration::from_secs(20);
+/// Notes that wait for a reader of stderr; further ones are dropped.
+const NOTES_MAX: usize = 64;
+/// How long the last notes may take.
+const NOTES_WITHIN: Duration = Duration::from_millis(500);
 
 const _: () = assert!(WAIT.as_secs() <= CLAIM_WAIT_MAX.as_secs());
 
@@ -90,6 +94,7 @@ pub(crate) async fn run(
     let mut worker = Worker::new(folder, args, screen)?;
     let outcome = worker.work(&mut signals).await;
     worker.finish(&mut signals).await;
+    worker.last_words().await;
     outcome
 }
 
@@ -122,6 +127,8 @@ struct Worker<'a> {
     claimer: Option<Client>,
     /// The renewal under way: at most one.
     renewing: JoinSet<RenewalEnd>,
+    /// Notes for people that are being written.
+    notes: JoinSet<()>,
 }
 
 impl<'a> Worker<'a> {
@@ -152,6 +159,7 @@ impl<'a> Worker<'a> {
             claiming: JoinSet::new(),
             claimer: Some(folder.client()?),
             renewing: JoinSet::new(),
+            notes: JoinSet::new(),
         })
     }
 
@@ -184,8 +192,7 @@ impl<'a> Worker<'a> {
         }
         self.orders.send_replace(Order::Finish);
         let running = self.slots.len();
-        self.screen
-            .note(&format!("stopping: {running} still running"));
+        self.say(format!("stopping: {running} still running"));
         let mut renewals = tokio::time::interval(self.args.lease / RENEWALS_PER_LEASE);
         let deadline = Instant::now() + FINISH_WITHIN;
         while !self.slots.is_empty() {
@@ -205,6 +212,21 @@ impl<'a> Worker<'a> {
                 _ = renewals.tick() => self.renew(),
             }
         }
+    }
+
+    /// Tells a person something, beside the work: a stderr that nobody reads holds up nothing.
+    fn say(&mut self, note: String) {
+        while self.notes.try_join_next().is_some() {}
+        if self.notes.len() < NOTES_MAX {
+            let screen = *self.screen;
+            self.notes.spawn_blocking(move || screen.note(&note));
+        }
+    }
+
+    /// Gives the last notes a moment.
+    async fn last_words(&mut self) {
+        let told = async { while self.notes.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(NOTES_WITHIN, told).await;
     }
 
     /// Asks for as many messages as there are free slots, unless that is under way.
@@ -295,7 +317,7 @@ impl<'a> Worker<'a> {
             self.left = self.left.saturating_add(1);
         }
         if let Some(note) = finished.note {
-            self.screen.note(&note);
+            self.say(note);
         }
         Ok(())
     }
