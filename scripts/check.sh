@@ -84,7 +84,7 @@ step_test() {
 # default build, which is the one that is shipped and carries none of it.
 step_fault() {
     cargo clippy --locked --workspace --all-targets --features fault -- -D warnings || return 1
-    cargo nextest run --locked --workspace --features fault --profile ci -E 'test(fault) + binary(restart)'
+    cargo nextest run --locked --workspace --features fault --profile ci -E 'binary(restart) + binary(insight)'
 }
 
 step_doctest() {

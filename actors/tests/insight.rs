@@ -1,7 +1,5 @@
 //! What a tree tells about itself: who lives, who answers, what happened.
 
-#[cfg(feature = "fault")]
-use packhorse_actors::inbox::ClaimRequest;
 use std::{path::PathBuf, time::Duration};
 
 #[cfg(feature = "fault")]
