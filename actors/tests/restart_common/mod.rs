@@ -242,6 +242,28 @@ impl Node {
         self.tree().census().find(actor).cloned()
     }
 
+    /// Waits until the actor's first incarnation is gone.
+    pub(crate) async fn expect_death(
+        &self,
+        lives: &mut broadcast::Receiver<LifeEvent>,
+        actor: &str,
+    ) {
+        let dead = async {
+            while self
+                .branch(actor)
+                .is_some_and(|it| it.is_running && it.incarnation == 1)
+            {
+                lives.recv().await.expect("no fact is missed");
+            }
+        };
+        let dead = tokio::time::timeout(DEADLINE, dead).await;
+        assert!(
+            dead.is_ok(),
+            "{actor} lives on: {:#?}",
+            self.tree().census()
+        );
+    }
+
     /// Waits until an incarnation of the actor that is not below `incarnation` runs.
     pub(crate) async fn expect_running(
         &self,
