@@ -125,28 +125,22 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
-    use packhorse_protocol::{grant::Grants, identity::IdentityKey};
+    use packhorse_protocol::identity::IdentityKey;
 
     use super::*;
     use crate::store::PeerError;
 
     fn record(last_seen_ms: Option<u64>, failed_ms: Option<u64>) -> PeerRecord {
+        let id = IdentityKey::from_seed(&[1; 32]).id();
         PeerRecord {
-            number: PeerNumber(1),
-            id: IdentityKey::from_seed(&[1; 32]).id(),
-            name: "peer".to_owned(),
-            addresses: Vec::new(),
-            grants: Grants::none(),
-            granted: Grants::none(),
-            paired_ms: 1,
             last_seen_ms,
-            highest: None,
             failures: 1,
             last_error: failed_ms.map(|at_ms| PeerError {
                 class: ErrorClass::Protocol.to_u16(),
                 text: "noted".to_owned(),
                 at_ms,
             }),
+            ..PeerRecord::new(PeerNumber(1), id, "peer", 1)
         }
     }
 

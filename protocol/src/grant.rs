@@ -115,9 +115,26 @@ impl FromStr for Grant {
     }
 }
 
+/// A grant as one peer holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What may, or may not, be done.
+    pub grant: Grant,
+    /// From when on it counts as absent, in milliseconds since the Unix epoch.
+    pub until_ms: Option<u64>,
+}
+
+impl Held {
+    /// Whether it still counts.
+    #[must_use]
+    pub fn is_alive(&self, now_ms: u64) -> bool {
+        self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
+    }
+}
+
 /// All that one peer may do. Empty grants nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Grants(Vec<Grant>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(Vec<Held>);
 
 impl Grants {
     /// Nothing.
@@ -138,13 +155,27 @@ impl Grants {
         Ok(all)
     }
 
-    /// Adds one; `false` if it was there already.
+    /// Adds one without an end; `false` if it was there already.
     ///
     /// # Errors
     /// [`GrantError::TooMany`] and [`GrantError::TooLong`]: more than a Verdict can carry.
     pub fn insert(&mut self, grant: Grant) -> Result<bool, GrantError> {
-        if self.0.contains(&grant) {
-            return Ok(false);
+        self.insert_until(grant, None)
+    }
+
+    /// Adds one that ends, or gives the one that is there this end; `false` if nothing changed.
+    ///
+    /// # Errors
+    /// [`GrantError::TooMany`] and [`GrantError::TooLong`]: more than a Verdict can carry.
+    pub fn insert_until(
+        &mut self,
+        grant: Grant,
+        until_ms: Option<u64>,
+    ) -> Result<bool, GrantError> {
+        if let Some(held) = self.0.iter_mut().find(|held| held.grant == grant) {
+            let is_changed = held.until_ms != until_ms;
+            held.until_ms = until_ms;
+            return Ok(is_changed);
         }
         if self.0.len() >= GRANTS_MAX {
             return Err(GrantError::TooMany {
@@ -155,27 +186,27 @@ impl Grants {
         if bytes > GRANTS_BYTES_MAX {
             return Err(GrantError::TooLong { bytes });
         }
-        self.0.push(grant);
+        self.0.push(Held { grant, until_ms });
         Ok(true)
     }
 
     /// Takes one away; `false` if it was not there.
     pub fn remove(&mut self, grant: &Grant) -> bool {
         let before = self.0.len();
-        self.0.retain(|held| held != grant);
+        self.0.retain(|held| held.grant != *grant);
         self.0.len() < before
     }
 
-    /// Whether `capability` may be used on `subject`: some pattern includes it, none excludes it.
+    /// Whether `capability` may be used on `subject` at `now_ms`, in wall milliseconds: some
+    /// pattern includes it, none excludes it. What has ended does neither.
     #[must_use]
-    pub fn allows(&self, capability: Capability, subject: &str) -> bool {
+    pub fn allows(&self, capability: Capability, subject: &str, now_ms: u64) -> bool {
         let mut included = false;
-        for grant in self
-            .0
-            .iter()
-            .filter(|grant| grant.concerns(capability, subject))
-        {
-            if grant.excludes {
+        for held in &self.0 {
+            if !held.is_alive(now_ms) || !held.grant.concerns(capability, subject) {
+                continue;
+            }
+            if held.grant.excludes {
                 return false;
             }
             included = true;
@@ -183,8 +214,13 @@ impl Grants {
         included
     }
 
-    /// In the order they were given.
-    pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
+    /// In the order they were given, without their ends.
+    pub fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.0.iter().map(|held| &held.grant)
+    }
+
+    /// In the order they were given, with their ends.
+    pub fn held(&self) -> std::slice::Iter<'_, Held> {
         self.0.iter()
     }
 
@@ -201,16 +237,7 @@ impl Grants {
     }
 
     fn text_bytes(&self) -> usize {
-        self.0.iter().map(|grant| grant.to_string().len()).sum()
-    }
-}
-
-impl<'a> IntoIterator for &'a Grants {
-    type Item = &'a Grant;
-    type IntoIter = std::slice::Iter<'a, Grant>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
+        self.iter().map(|grant| grant.to_string().len()).sum()
     }
 }
 
@@ -341,7 +368,7 @@ mod tests {
             (&["message.send:*", "execute:!a"], "a", true),
         ];
         for &(texts, topic, allowed) in cases {
-            let got = grants(texts).allows(Capability::MessageSend, topic);
+            let got = grants(texts).allows(Capability::MessageSend, topic, 0);
             assert_eq!(got, allowed, "{texts:?} on {topic:?}");
         }
     }
@@ -349,10 +376,33 @@ mod tests {
     #[test]
     fn sending_and_executing_are_granted_apart() {
         let held = grants(&["message.send:*", "execute:job/*", "execute:!job/secret"]);
-        assert!(held.allows(Capability::Execute, "job/build"));
-        assert!(!held.allows(Capability::Execute, "job/secret"));
-        assert!(!held.allows(Capability::Execute, "news"));
-        assert!(held.allows(Capability::MessageSend, "job/secret"));
+        assert!(held.allows(Capability::Execute, "job/build", 0));
+        assert!(!held.allows(Capability::Execute, "job/secret", 0));
+        assert!(!held.allows(Capability::Execute, "news", 0));
+        assert!(held.allows(Capability::MessageSend, "job/secret", 0));
+    }
+
+    #[test]
+    fn a_grant_that_has_ended_neither_includes_nor_excludes() {
+        let grant = |text: &str| text.parse::<Grant>().expect(text);
+        let mut held = Grants::none();
+        let all = grant("message.send:*");
+        assert_eq!(held.insert_until(all.clone(), Some(100)), Ok(true));
+        assert_eq!(
+            held.insert_until(grant("message.send:!b"), Some(50)),
+            Ok(true)
+        );
+        let allows =
+            |held: &Grants, topic, now_ms| held.allows(Capability::MessageSend, topic, now_ms);
+        assert!(!allows(&held, "b", 49));
+        assert!(allows(&held, "b", 50));
+        assert!(allows(&held, "a", 99));
+        assert!(!allows(&held, "a", 100));
+        // Given again it has the new end, and is still one grant.
+        assert_eq!(held.insert(all.clone()), Ok(true));
+        assert_eq!(held.insert(all), Ok(false));
+        assert!(allows(&held, "a", u64::MAX));
+        assert_eq!(held.len(), 2);
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Node {
                     }
                 } else {
                     ClaimFacts::Free {
-                        may_execute: grants.allows(Capability::Execute, &topic),
+                        may_execute: grants.allows(Capability::Execute, &topic, now.0),
                         failures: tries.failures,
                     }
                 };

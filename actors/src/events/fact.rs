@@ -79,6 +79,32 @@ pub enum Fact {
     FactsLost { count: u64 },
     /// This many records were found that do not open.
     Quarantined { count: u64 },
+    /// What a peer may do here was changed.
+    GrantsChanged { peer: PeerNumber, text: String },
+    /// A peer was forgotten, and its identity is denied from now on.
+    Forgotten { peer: PeerNumber, text: String },
+    /// A ticket was taken back.
+    InviteRevoked { text: String },
+    /// A node without a ticket asks to be paired.
+    RequestWaiting { text: String },
+    /// Somebody decided about a node that asked to be paired.
+    RequestDecided { text: String },
+    /// New work is refused, because space or a quota is used up.
+    StorageFull { text: String },
+    /// There is space again.
+    StorageBack,
+    /// Commits that had been durable are gone, and somebody accepted that.
+    LostCommits { count: u64, text: String },
+    /// The store was taken over by a new identity.
+    NewIdentity { text: String },
+    /// A peer has another name here.
+    Renamed { peer: PeerNumber, text: String },
+    /// Links from strangers that were turned away within a minute.
+    StrangersFlood { count: u64 },
+    /// Two live machines show one identity.
+    IdentityInUse { peer: PeerNumber, text: String },
+    /// A peer is dialled elsewhere.
+    AddressesChanged { peer: PeerNumber, text: String },
     /// A fact of a newer version of this program.
     Unknown(FactParts),
 }
@@ -97,7 +123,7 @@ pub struct FactParts {
 }
 
 /// Every kind's number and word.
-const KINDS: [(u16, &str); 20] = [
+const KINDS: [(u16, &str); 33] = [
     (1, "node.started"),
     (2, "node.stopping"),
     (3, "actor.started"),
@@ -118,6 +144,19 @@ const KINDS: [(u16, &str); 20] = [
     (18, "clock.jumped"),
     (19, "events.lost"),
     (20, "store.quarantined"),
+    (21, "peer.grants_changed"),
+    (22, "peer.forgotten"),
+    (23, "invite.revoked"),
+    (24, "request.waiting"),
+    (25, "request.decided"),
+    (26, "storage.full"),
+    (27, "storage.back"),
+    (28, "store.lost_commits"),
+    (29, "node.new_identity"),
+    (30, "peer.renamed"),
+    (31, "strangers.flood"),
+    (32, "peer.identity_in_use"),
+    (33, "peer.addresses_changed"),
 ];
 
 impl Fact {
@@ -143,7 +182,12 @@ impl Fact {
             | Fact::FailedHere { peer, .. }
             | Fact::CopySeen { peer, .. }
             | Fact::RolledBack { peer, .. }
-            | Fact::PeerRolledBack { peer, .. } => Some(*peer),
+            | Fact::PeerRolledBack { peer, .. }
+            | Fact::GrantsChanged { peer, .. }
+            | Fact::Forgotten { peer, .. }
+            | Fact::Renamed { peer, .. }
+            | Fact::IdentityInUse { peer, .. }
+            | Fact::AddressesChanged { peer, .. } => Some(*peer),
             Fact::StorePaused { peer } | Fact::StoreResumed { peer } => *peer,
             Fact::Unknown(parts) => parts.peer,
             _ => None,
@@ -188,6 +232,21 @@ impl Fact {
             Fact::ClockJumped { ms } => format!("the clock jumped by {ms} ms"),
             Fact::FactsLost { count } => format!("{count} facts came too fast to be kept"),
             Fact::Quarantined { count } => format!("{count} records do not open"),
+            Fact::GrantsChanged { text, .. } => text.clone(),
+            Fact::Forgotten { text, .. } => format!("forgotten: {text}"),
+            Fact::InviteRevoked { text } => format!("the ticket {text} was revoked"),
+            Fact::RequestWaiting { text } => text.clone(),
+            Fact::RequestDecided { text } => text.clone(),
+            Fact::StorageFull { text } => format!("new work is refused: {text}"),
+            Fact::StorageBack => "there is space again".to_owned(),
+            Fact::LostCommits { count, text } => format!("{count} commits are lost: {text}"),
+            Fact::NewIdentity { text } => format!("a new identity took over the store: {text}"),
+            Fact::Renamed { text, .. } => text.clone(),
+            Fact::StrangersFlood { count } => {
+                format!("{count} links of strangers were turned away")
+            }
+            Fact::IdentityInUse { text, .. } => text.clone(),
+            Fact::AddressesChanged { text, .. } => text.clone(),
             Fact::Unknown(parts) => format!("kind {}: {}", parts.kind, parts.texts.join("; ")),
         }
     }
@@ -214,6 +273,19 @@ impl Fact {
             Fact::ClockJumped { .. } => 18,
             Fact::FactsLost { .. } => 19,
             Fact::Quarantined { .. } => 20,
+            Fact::GrantsChanged { .. } => 21,
+            Fact::Forgotten { .. } => 22,
+            Fact::InviteRevoked { .. } => 23,
+            Fact::RequestWaiting { .. } => 24,
+            Fact::RequestDecided { .. } => 25,
+            Fact::StorageFull { .. } => 26,
+            Fact::StorageBack => 27,
+            Fact::LostCommits { .. } => 28,
+            Fact::NewIdentity { .. } => 29,
+            Fact::Renamed { .. } => 30,
+            Fact::StrangersFlood { .. } => 31,
+            Fact::IdentityInUse { .. } => 32,
+            Fact::AddressesChanged { .. } => 33,
             Fact::Unknown(parts) => parts.kind,
         }
     }
@@ -241,12 +313,26 @@ impl Fact {
             | Fact::PeerRolledBack { text, .. } => (0, vec![text]),
             // The sign travels in the number's highest bit.
             Fact::ClockJumped { ms } => (ms.cast_unsigned(), vec![]),
-            Fact::FactsLost { count } | Fact::Quarantined { count } => (*count, vec![]),
+            Fact::FactsLost { count }
+            | Fact::Quarantined { count }
+            | Fact::StrangersFlood { count } => (*count, vec![]),
+            Fact::LostCommits { count, text } => (*count, vec![text]),
+            Fact::GrantsChanged { text, .. }
+            | Fact::Forgotten { text, .. }
+            | Fact::InviteRevoked { text }
+            | Fact::RequestWaiting { text }
+            | Fact::RequestDecided { text }
+            | Fact::StorageFull { text }
+            | Fact::NewIdentity { text }
+            | Fact::Renamed { text, .. }
+            | Fact::IdentityInUse { text, .. }
+            | Fact::AddressesChanged { text, .. } => (0, vec![text]),
             Fact::NodeStopping
             | Fact::Paired { .. }
             | Fact::StorePaused { .. }
             | Fact::StoreResumed { .. }
-            | Fact::NetworkChanged => (0, vec![]),
+            | Fact::NetworkChanged
+            | Fact::StorageBack => (0, vec![]),
             Fact::Unknown(parts) => return parts.clone(),
         };
         FactParts {
@@ -328,6 +414,37 @@ impl Fact {
             }),
             (19, _) => Some(Fact::FactsLost { count }),
             (20, _) => Some(Fact::Quarantined { count }),
+            (21, Some(peer)) => Some(Fact::GrantsChanged {
+                peer,
+                text: text(0),
+            }),
+            (22, Some(peer)) => Some(Fact::Forgotten {
+                peer,
+                text: text(0),
+            }),
+            (23, _) => Some(Fact::InviteRevoked { text: text(0) }),
+            (24, _) => Some(Fact::RequestWaiting { text: text(0) }),
+            (25, _) => Some(Fact::RequestDecided { text: text(0) }),
+            (26, _) => Some(Fact::StorageFull { text: text(0) }),
+            (27, _) => Some(Fact::StorageBack),
+            (28, _) => Some(Fact::LostCommits {
+                count,
+                text: text(0),
+            }),
+            (29, _) => Some(Fact::NewIdentity { text: text(0) }),
+            (30, Some(peer)) => Some(Fact::Renamed {
+                peer,
+                text: text(0),
+            }),
+            (31, _) => Some(Fact::StrangersFlood { count }),
+            (32, Some(peer)) => Some(Fact::IdentityInUse {
+                peer,
+                text: text(0),
+            }),
+            (33, Some(peer)) => Some(Fact::AddressesChanged {
+                peer,
+                text: text(0),
+            }),
             _ => None,
         };
         known.unwrap_or(Fact::Unknown(parts))
@@ -394,6 +511,22 @@ mod tests {
             Fact::ClockJumped { ms: -6_000 },
             Fact::FactsLost { count: 9 },
             Fact::Quarantined { count: 1 },
+            Fact::GrantsChanged { peer, text: text() },
+            Fact::Forgotten { peer, text: text() },
+            Fact::InviteRevoked { text: text() },
+            Fact::RequestWaiting { text: text() },
+            Fact::RequestDecided { text: text() },
+            Fact::StorageFull { text: text() },
+            Fact::StorageBack,
+            Fact::LostCommits {
+                count: 3,
+                text: text(),
+            },
+            Fact::NewIdentity { text: text() },
+            Fact::Renamed { peer, text: text() },
+            Fact::StrangersFlood { count: 3 },
+            Fact::IdentityInUse { peer, text: text() },
+            Fact::AddressesChanged { peer, text: text() },
         ];
         assert_eq!(facts.len(), KINDS.len(), "each kind has its example here");
         for (fact, (number, word)) in facts.iter().zip(KINDS) {

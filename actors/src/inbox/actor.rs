@@ -266,7 +266,10 @@ impl Inbox {
 
     async fn may_execute(&self, peer: PeerNumber, topic: &str) -> Result<bool, StoreError> {
         let peer = self.store.peer(peer).await?;
-        Ok(peer.is_some_and(|peer| peer.grants.allows(Capability::Execute, topic)))
+        Ok(peer.is_some_and(|peer| {
+            peer.grants
+                .allows(Capability::Execute, topic, self.env.now_ms())
+        }))
     }
 
     /// Hands back what was lent to somebody who is gone.

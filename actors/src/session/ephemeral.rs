@@ -198,9 +198,11 @@ impl Intake {
         }
         match self.wiring.store.peer(self.peer).await {
             Ok(Some(record))
-                if record
-                    .grants
-                    .allows(Capability::MessageSend, &message.topic) =>
+                if record.grants.allows(
+                    Capability::MessageSend,
+                    &message.topic,
+                    self.wiring.env.now_ms(),
+                ) =>
             {
                 Ok(message)
             }

@@ -55,7 +55,7 @@ pub use tables::outbox::{
     Accepted, Filter, Listing, NewMessage, OutboxRow, ReceiptRecord, ReceiptState,
 };
 pub use tables::pairing::{PairInviter, PairJoiner};
-pub use tables::peers::{EpochVerdict, PeerError, PeerNumber, PeerRecord};
+pub use tables::peers::{EpochVerdict, Keep, Noted, PeerError, PeerNumber, PeerRecord};
 pub use tables::place::SentPlace;
 pub use tables::sweep::Swept;
 pub use tables::tries::{FAILURES_MAX, Tries, UNENDED_MAX};

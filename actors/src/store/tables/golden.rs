@@ -22,7 +22,7 @@ use super::invites::InviteRecord;
 use super::lines::{Line, Past};
 use super::outbox::Stored;
 use super::outcomes::{Entry, Kept, Outcome};
-use super::peers::{PeerError, PeerNumber, PeerRecord};
+use super::peers::{Keep, Noted, PeerError, PeerNumber, PeerRecord};
 use super::tries::Tries;
 use super::{events, inbox, outbox, unsettled};
 
@@ -56,14 +56,15 @@ fn grants() -> Grants {
 }
 
 fn peer() -> PeerRecord {
+    let id = IdentityKey::from_seed(&[1; 32]).id();
+    let mut grants = grants();
+    let some: Vec<_> = grants.iter().take(1).cloned().collect();
+    for grant in some {
+        grants.insert_until(grant, Some(0x17)).expect("it is there");
+    }
     PeerRecord {
-        number: PEER,
-        id: IdentityKey::from_seed(&[1; 32]).id(),
-        name: "anna".into(),
         addresses: vec!["quic://a:1".into()],
-        grants: grants(),
-        granted: Grants::none(),
-        paired_ms: 0x13,
+        grants,
         last_seen_ms: Some(0x14),
         highest: Some(EPOCH),
         failures: 0x15,
@@ -72,6 +73,19 @@ fn peer() -> PeerRecord {
             text: "gone".into(),
             at_ms: 0x16,
         }),
+        own_addresses: vec!["quic://b:2".into()],
+        keep: Keep::Always,
+        tickets: vec![[0x18; 16]],
+        seen_from: Some(Noted {
+            text: "10.0.0.1".into(),
+            at_ms: 0x19,
+        }),
+        trouble: Some(Noted {
+            text: "copy".into(),
+            at_ms: 0x1a,
+        }),
+        forgotten_ms: Some(0x1b),
+        ..PeerRecord::new(PEER, id, "anna", 0x13)
     }
 }
 
@@ -317,6 +331,20 @@ fn records_and_keys_keep_their_bytes() {
         text == golden,
         "the records have changed; they are now:\n{text}"
     );
+}
+
+/// A peer as the first layout wrote it: everything up to the last error.
+#[test]
+fn a_peer_of_the_first_layout_reads() {
+    let mut bytes = peer().encode();
+    let tail = bytes.len() - 100;
+    bytes.truncate(tail);
+    bytes[0] = 1;
+    let read = PeerRecord::decode(PEER, &bytes).expect("the first layout");
+    let grants = Grants::new(peer().grants.iter().cloned()).expect("two are not too many");
+    assert_eq!(read.grants, grants);
+    assert_eq!(read.last_error, peer().last_error);
+    assert_eq!((read.keep, read.forgotten_ms), (Keep::Auto, None));
 }
 
 #[test]

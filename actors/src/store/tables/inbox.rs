@@ -231,6 +231,7 @@ struct Intake {
     peer: PeerNumber,
     lane: Lane,
     grants: Grants,
+    now_ms: u64,
     before: Totals,
     totals: Totals,
     topics: BTreeMap<[u8; 16], Topic>,
@@ -246,6 +247,7 @@ impl Intake {
             peer,
             lane,
             grants,
+            now_ms: view.now_ms(),
             before: totals,
             totals,
             topics: BTreeMap::new(),
@@ -311,7 +313,10 @@ impl Intake {
         if message.class == DeliveryClass::Ephemeral {
             return Err(RefusalCode::UNDECODABLE);
         }
-        if !self.grants.allows(Capability::MessageSend, &message.topic) {
+        if !self
+            .grants
+            .allows(Capability::MessageSend, &message.topic, self.now_ms)
+        {
             return Err(RefusalCode::NO_GRANT);
         }
         Ok(message)

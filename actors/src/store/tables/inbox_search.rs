@@ -163,7 +163,7 @@ fn look(
     let weight = row.message.weight();
     if search.needs_execute {
         let allowed = allowed(source, grants, row.peer)?;
-        if !allowed.allows(Capability::Execute, &row.message.topic) {
+        if !allowed.allows(Capability::Execute, &row.message.topic, search.now_ms) {
             found.denied.insert(row.peer, allowed.clone());
             return Ok(Some(weight));
         }

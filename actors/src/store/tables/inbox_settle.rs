@@ -146,7 +146,7 @@ pub(crate) fn begin(view: &mut View, arrival: u64) -> Result<Begun, Refused> {
     // Asked here as well as when it was handed out: it may have been taken away since.
     let grants = peers::peer(view, row.peer)?.map(|peer| peer.grants);
     let topic = &row.message.topic;
-    if !grants.is_some_and(|grants| grants.allows(Capability::Execute, topic)) {
+    if !grants.is_some_and(|grants| grants.allows(Capability::Execute, topic, view.now_ms())) {
         return Err(Refused::NoExecute);
     }
     let mut tries = tries::of(view, arrival)?;

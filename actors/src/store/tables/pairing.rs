@@ -3,7 +3,7 @@
 //! Both sides end here, each with its own record. Pairing again with a known node adds to what was
 //! granted and never takes away: taking away is `revoke`'s.
 
-use packhorse_protocol::grant::Grants;
+use packhorse_protocol::grant::{Grants, Held};
 use packhorse_protocol::handshake::Introduction;
 use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
 use packhorse_protocol::text;
@@ -97,18 +97,15 @@ impl Pairing<'_> {
     }
 
     fn pair_first(&self, view: &mut View) -> Result<PeerRecord, Refused> {
+        let name = self.free_name(view)?;
+        let number = head::next_peer(view)?;
         let peer = PeerRecord {
-            number: head::next_peer(view)?,
-            id: self.who.id,
-            name: self.free_name(view)?,
             addresses: self.addresses.to_vec(),
             grants: self.grants.clone(),
             granted: self.granted.clone(),
-            paired_ms: self.now_ms,
             last_seen_ms: Some(self.now_ms),
             highest: Some(self.who.epoch),
-            failures: 0,
-            last_error: None,
+            ..PeerRecord::new(number, self.who.id, name, self.now_ms)
         };
         peers::add(view, &peer);
         view.fact(Fact::Paired { peer: peer.number });
@@ -161,8 +158,9 @@ fn with_suffix(name: &str, count: u32) -> String {
 }
 
 fn add_grants(held: &mut Grants, more: &Grants) -> Result<(), Refused> {
-    for grant in more {
-        held.insert(grant.clone()).map_err(Refused::Grants)?;
+    for Held { grant, until_ms } in more.held() {
+        held.insert_until(grant.clone(), *until_ms)
+            .map_err(Refused::Grants)?;
     }
     Ok(())
 }

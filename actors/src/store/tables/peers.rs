@@ -5,9 +5,13 @@
 //!
 //! ```text
 //! Peer       key  4 ‖ peer u32
-//!            value layout u8 = 1 ‖ id 32 ‖ name ‖ addresses ‖ grants ‖ granted ‖ paired ms u64
+//!            value layout u8 = 2 ‖ id 32 ‖ name ‖ addresses ‖ grants ‖ granted ‖ paired ms u64
 //!                  ‖ last seen: 0 or 1 ‖ ms u64 ‖ highest epoch: 0 or 1 ‖ boot u32 ‖ nonce u64
 //!                  ‖ failures u32 ‖ last error: 0 or 1 ‖ class u16 ‖ text ‖ at ms u64
+//!                  ‖ ends of the grants: u32 × (0 or 1 ‖ ms u64) ‖ own addresses ‖ keep u8
+//!                  ‖ tickets u32 × 16 ‖ seen from: 0 or 1 ‖ text ‖ at ms u64
+//!                  ‖ trouble: 0 or 1 ‖ text ‖ at ms u64 ‖ forgotten ms: 0 or 1 ‖ u64
+//!            layout 1 ends behind the last error
 //! PeerIndex  key  5 ‖ hash of ("peer id", id) or ("peer name", name) 16       value layout u8 = 1 ‖ peer u32
 //! text = length u32 ‖ bytes;  lists = count u32 ‖ texts;  grants are written as their text
 //! ```
@@ -49,6 +53,39 @@ pub struct PeerError {
     pub at_ms: u64,
 }
 
+/// When this node keeps a link to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Keep {
+    /// Dialled once at start and when the network changes, and while something waits for it.
+    #[default]
+    Auto = 0,
+    /// Dialled whenever there is no session.
+    Always = 1,
+    /// Never dialled; it may dial this node.
+    Never = 2,
+}
+
+impl Keep {
+    fn from_u8(value: u8) -> Result<Self, Malformed> {
+        match value {
+            0 => Ok(Self::Auto),
+            1 => Ok(Self::Always),
+            2 => Ok(Self::Never),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Something about a peer, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// What.
+    pub text: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
 /// A node that this node has paired with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerRecord {
@@ -74,11 +111,48 @@ pub struct PeerRecord {
     pub failures: u32,
     /// Why the last attempt failed.
     pub last_error: Option<PeerError>,
+    /// Where it may be dialled because somebody here said so; tried before `addresses`, and
+    /// untouched by what the peer announces.
+    pub own_addresses: Vec<String>,
+    /// When a link to it is kept.
+    pub keep: Keep,
+    /// The tickets it came by, the newest last.
+    pub tickets: Vec<[u8; 16]>,
+    /// The address from which it authenticated last as a dialler.
+    pub seen_from: Option<Noted>,
+    /// A copy or a store that was set back, as this node learnt it last.
+    pub trouble: Option<Noted>,
+    /// When it was forgotten; then it is no peer, and the record only keeps its number.
+    pub forgotten_ms: Option<u64>,
 }
 
 impl PeerRecord {
+    /// A peer about which nothing is known but who it is.
+    #[must_use]
+    pub fn new(number: PeerNumber, id: NodeId, name: impl Into<String>, paired_ms: u64) -> Self {
+        Self {
+            number,
+            id,
+            name: name.into(),
+            addresses: Vec::new(),
+            grants: Grants::none(),
+            granted: Grants::none(),
+            paired_ms,
+            last_seen_ms: None,
+            highest: None,
+            failures: 0,
+            last_error: None,
+            own_addresses: Vec::new(),
+            keep: Keep::Auto,
+            tickets: Vec::new(),
+            seen_from: None,
+            trouble: None,
+            forgotten_ms: None,
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut pen = Pen::new(1, 256);
+        let mut pen = Pen::new(2, 256);
         pen.raw(self.id.as_bytes())
             .text(&self.name)
             .texts(&self.addresses);
@@ -98,15 +172,22 @@ impl PeerRecord {
                 .text(&error.text)
                 .u64(error.at_ms),
         };
+        put_ends(&mut pen, &self.grants);
+        pen.texts(&self.own_addresses).u8(self.keep as u8);
+        pen.u32(u32::try_from(self.tickets.len()).expect("few tickets lead to one peer"));
+        for ticket in &self.tickets {
+            pen.raw(ticket);
+        }
+        put_noted(&mut pen, self.seen_from.as_ref());
+        put_noted(&mut pen, self.trouble.as_ref());
+        pen.maybe_u64(self.forgotten_ms);
         pen.done()
     }
 
     pub(super) fn decode(number: PeerNumber, bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(1, bytes)?;
-        let record = Self {
-            number,
-            id: node_id(&mut cursor)?,
-            name: cursor.text()?,
+        let (layout, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
+        let (id, name) = (node_id(&mut cursor)?, cursor.text()?);
+        let mut record = Self {
             addresses: cursor.texts()?,
             grants: take_grants(&mut cursor)?,
             granted: take_grants(&mut cursor)?,
@@ -130,7 +211,19 @@ impl PeerRecord {
                 }),
                 _ => return Err(Malformed),
             },
+            ..Self::new(number, id, name, 0)
         };
+        if layout == 2 {
+            take_ends(&mut cursor, &mut record.grants)?;
+            record.own_addresses = cursor.texts()?;
+            record.keep = Keep::from_u8(cursor.u8()?)?;
+            record.tickets = (0..cursor.u32()?)
+                .map(|_| cursor.array())
+                .collect::<Result<_, _>>()?;
+            record.seen_from = take_noted(&mut cursor)?;
+            record.trouble = take_noted(&mut cursor)?;
+            record.forgotten_ms = cursor.maybe_u64()?;
+        }
         cursor.end()?;
         Ok(record)
     }
@@ -152,6 +245,46 @@ pub(crate) fn take_grants(cursor: &mut Cursor<'_>) -> Result<Grants, Malformed> 
         grants.insert(grant).map_err(|_| Malformed)?;
     }
     Ok(grants)
+}
+
+/// When each of these grants ends, in their order.
+pub(crate) fn put_ends(pen: &mut Pen, grants: &Grants) {
+    pen.u32(u32::try_from(grants.len()).expect("grants are few by their limit"));
+    for held in grants.held() {
+        pen.maybe_u64(held.until_ms);
+    }
+}
+
+pub(crate) fn take_ends(cursor: &mut Cursor<'_>, grants: &mut Grants) -> Result<(), Malformed> {
+    let given: Vec<Grant> = grants.iter().cloned().collect();
+    if usize::try_from(cursor.u32()?) != Ok(given.len()) {
+        return Err(Malformed);
+    }
+    for grant in given {
+        let until_ms = cursor.maybe_u64()?;
+        grants
+            .insert_until(grant, until_ms)
+            .map_err(|_| Malformed)?;
+    }
+    Ok(())
+}
+
+fn put_noted(pen: &mut Pen, noted: Option<&Noted>) {
+    match noted {
+        None => pen.u8(0),
+        Some(noted) => pen.u8(1).text(&noted.text).u64(noted.at_ms),
+    };
+}
+
+fn take_noted(cursor: &mut Cursor<'_>) -> Result<Option<Noted>, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(Noted {
+            text: cursor.text()?,
+            at_ms: cursor.u64()?,
+        })),
+        _ => Err(Malformed),
+    }
 }
 
 /// What an epoch that a peer shows says about it.
@@ -187,7 +320,7 @@ pub(crate) fn peer(
 /// of the record, because every accepted message asks.
 pub(crate) fn failures(source: &impl Source, number: PeerNumber) -> Result<Option<u32>, ReadFault> {
     read(source, &Key::peer(number), |bytes| {
-        let mut cursor = Cursor::new(1, bytes)?;
+        let (_, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
         cursor.take(32)?;
         cursor.blob()?;
         for _ in 0..3 {
