@@ -214,9 +214,14 @@ impl Fact {
             Fact::SessionEnded { class, reason, .. } => {
                 format!("disconnected ({}): {reason}", class.name())
             }
-            Fact::GivenUp { count, reason, .. } => format!("{count} messages given up: {reason}"),
+            Fact::GivenUp { count, reason, .. } => {
+                format!("{} given up: {reason}", counted(*count, "message"))
+            }
             Fact::RefusedThere { count, reason, .. } => {
-                format!("{count} messages refused by the peer: {reason}")
+                format!(
+                    "{} refused by the peer: {reason}",
+                    counted(*count, "message")
+                )
             }
             Fact::FailedHere { topic, reason, .. } => {
                 format!("a message on {topic} failed here: {reason}")
@@ -230,8 +235,10 @@ impl Fact {
             Fact::StoreResumed { peer: Some(_) } => "its store takes messages again".to_owned(),
             Fact::NetworkChanged => "the machine's addresses changed".to_owned(),
             Fact::ClockJumped { ms } => format!("the clock jumped by {ms} ms"),
-            Fact::FactsLost { count } => format!("{count} facts came too fast to be kept"),
-            Fact::Quarantined { count } => format!("{count} records do not open"),
+            Fact::FactsLost { count } => {
+                format!("{} came too fast to be kept", counted(*count, "fact"))
+            }
+            Fact::Quarantined { count } => format!("damage found in {}", counted(*count, "record")),
             Fact::GrantsChanged { text, .. } => text.clone(),
             Fact::Forgotten { text, .. } => format!("forgotten: {text}"),
             Fact::InviteRevoked { text } => format!("the ticket {text} was revoked"),
@@ -239,11 +246,13 @@ impl Fact {
             Fact::RequestDecided { text } => text.clone(),
             Fact::StorageFull { text } => format!("new work is refused: {text}"),
             Fact::StorageBack => "there is space again".to_owned(),
-            Fact::LostCommits { count, text } => format!("{count} commits are lost: {text}"),
+            Fact::LostCommits { count, text } => {
+                format!("{} lost: {text}", counted(*count, "commit"))
+            }
             Fact::NewIdentity { text } => format!("a new identity took over the store: {text}"),
             Fact::Renamed { text, .. } => text.clone(),
             Fact::StrangersFlood { count } => {
-                format!("{count} links of strangers were turned away")
+                format!("{} of strangers turned away", counted(*count, "link"))
             }
             Fact::IdentityInUse { text, .. } => text.clone(),
             Fact::AddressesChanged { text, .. } => text.clone(),
@@ -448,6 +457,13 @@ impl Fact {
             _ => None,
         };
         known.unwrap_or(Fact::Unknown(parts))
+    }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
     }
 }
 
