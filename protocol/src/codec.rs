@@ -14,17 +14,17 @@ use bincode::enc::{Encode, Encoder, EncoderImpl};
 use bincode::error::{AllowedEnumVariants, DecodeError, EncodeError};
 
 use crate::epoch::{Epoch, Mark, Refusal, RefusalCode, Span};
-use crate::error_class::ErrorClass;
 use crate::limits;
-use crate::message::{
-    Arrival, ControlFrame, DeliveryClass, Message, MessageFault, ReceiverFrame, SenderFrame,
-};
+use crate::message::{Arrival, DeliveryClass, Message, MessageFault, ReceiverFrame, SenderFrame};
+use crate::text;
 
+mod control;
 mod ephemeral;
 mod error;
 pub mod kind;
 mod receipts;
 
+pub use control::{decode_control, encode_control};
 pub use ephemeral::{decode_ephemeral, encode_ephemeral, encode_ephemeral_into};
 pub use error::CodecError;
 pub use receipts::{decode_receipts, encode_receipts};
@@ -387,87 +387,6 @@ pub fn decode_receiver(bytes: &[u8]) -> Result<Option<ReceiverFrame>, CodecError
     Ok(Some(frame))
 }
 
-// ---------------------------------------------------------------------------------------
-// Frames of the control stream.
-
-/// The plaintext of a control frame.
-#[must_use]
-pub fn encode_control(frame: &ControlFrame) -> Vec<u8> {
-    let mut out = Vec::new();
-    match frame {
-        ControlFrame::Heartbeat { number, sent_ms } => {
-            out.push(kind::HEARTBEAT);
-            encode_into(&(number, sent_ms), &mut out);
-        }
-        ControlFrame::HeartbeatReply { number, sent_ms } => {
-            out.push(kind::HEARTBEAT_REPLY);
-            encode_into(&(number, sent_ms), &mut out);
-        }
-        ControlFrame::Generation { generation } => {
-            out.push(kind::GENERATION);
-            encode_into(generation, &mut out);
-        }
-        ControlFrame::GenerationReady { generation } => {
-            out.push(kind::GENERATION_READY);
-            encode_into(generation, &mut out);
-        }
-        ControlFrame::Granted { grants } => {
-            out.push(kind::GRANTED);
-            encode_into(grants, &mut out);
-        }
-        ControlFrame::Goodbye { class, reason } => {
-            out.push(kind::GOODBYE);
-            encode_into(&(class.to_u16(), clean_reason(reason)), &mut out);
-        }
-    }
-    out
-}
-
-/// A control frame; `None` for an optional kind that may be ignored.
-pub fn decode_control(bytes: &[u8]) -> Result<Option<ControlFrame>, CodecError> {
-    let Some((kind, mut cursor)) = Cursor::open(bytes, "control")? else {
-        return Ok(None);
-    };
-    let frame = match kind {
-        kind::HEARTBEAT => ControlFrame::Heartbeat {
-            number: cursor.value()?,
-            sent_ms: cursor.value()?,
-        },
-        kind::HEARTBEAT_REPLY => ControlFrame::HeartbeatReply {
-            number: cursor.value()?,
-            sent_ms: cursor.value()?,
-        },
-        kind::GENERATION => ControlFrame::Generation {
-            generation: cursor.value()?,
-        },
-        kind::GENERATION_READY => ControlFrame::GenerationReady {
-            generation: cursor.value()?,
-        },
-        kind::GRANTED => {
-            let count = cursor.count("grants", limits::GRANTS_MAX, 1)?;
-            let mut grants = Vec::with_capacity(count);
-            for _ in 0..count {
-                grants.push(cursor.text()?.to_owned());
-            }
-            ControlFrame::Granted { grants }
-        }
-        kind::GOODBYE => ControlFrame::Goodbye {
-            class: ErrorClass::from_u16(cursor.value()?).ok_or(CodecError::Invalid {
-                what: "an error class",
-            })?,
-            reason: cursor.reason()?,
-        },
-        kind => {
-            return Err(CodecError::UnknownKind {
-                kind,
-                stream: "control",
-            });
-        }
-    };
-    cursor.close()?;
-    Ok(Some(frame))
-}
-
 /// A reason as it may travel: no control characters, cut at a character below the limit.
 ///
 /// The text comes from errors of our own side; a long one must not end a session.
@@ -491,9 +410,17 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Checks the length of a frame and takes its kind off; `None` for an optional unknown
-    /// one. No optional kind is known to this version.
+    /// Checks the length of a frame and takes its kind off; `None` for an optional unknown one.
     fn open(bytes: &'a [u8], stream: &'static str) -> Result<Option<(u8, Self)>, CodecError> {
+        Self::open_with(bytes, stream, &[])
+    }
+
+    /// The same where some optional kinds are known.
+    fn open_with(
+        bytes: &'a [u8],
+        stream: &'static str,
+        known: &[u8],
+    ) -> Result<Option<(u8, Self)>, CodecError> {
         if bytes.len() > limits::FRAME_PLAINTEXT_BYTES_MAX {
             let limit = limits::FRAME_PLAINTEXT_BYTES_MAX;
             return Err(CodecError::TooLong {
@@ -503,7 +430,7 @@ impl<'a> Cursor<'a> {
         }
         match bytes.split_first() {
             None => Err(CodecError::Truncated),
-            Some((&kind, _)) if kind >= kind::OPTIONAL_FIRST => Ok(None),
+            Some((kind, _)) if *kind >= kind::OPTIONAL_FIRST && !known.contains(kind) => Ok(None),
             Some((&0, _)) => Err(CodecError::UnknownKind { kind: 0, stream }),
             Some((&kind, rest)) => Ok(Some((kind, Cursor { rest }))),
         }
@@ -567,12 +494,9 @@ impl<'a> Cursor<'a> {
 
     fn reason(&mut self) -> Result<String, CodecError> {
         let reason = self.text()?;
-        let fits = reason.len() <= limits::REASON_BYTES_MAX;
-        let printable = !reason.chars().any(char::is_control);
-        if fits && printable {
-            Ok(reason.to_owned())
-        } else {
-            Err(CodecError::Invalid { what: "a reason" })
+        match text::check("a reason", reason, limits::REASON_BYTES_MAX) {
+            Ok(()) => Ok(reason.to_owned()),
+            Err(_) => Err(CodecError::Invalid { what: "a reason" }),
         }
     }
 

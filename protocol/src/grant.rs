@@ -45,6 +45,19 @@ impl fmt::Display for Capability {
     }
 }
 
+impl FromStr for Capability {
+    type Err = GrantError;
+
+    fn from_str(name: &str) -> Result<Self, GrantError> {
+        Self::ALL
+            .into_iter()
+            .find(|capability| capability.name() == name)
+            .ok_or_else(|| GrantError::Capability {
+                given: text::clipped(name),
+            })
+    }
+}
+
 /// One capability with one pattern.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Grant {
@@ -92,12 +105,7 @@ impl FromStr for Grant {
             Some((name, scope)) => (name, Some(scope)),
             None => (text, None),
         };
-        let capability = Capability::ALL
-            .into_iter()
-            .find(|capability| capability.name() == name)
-            .ok_or_else(|| GrantError::Capability {
-                given: text::clipped(name),
-            })?;
+        let capability: Capability = name.parse()?;
         let scope = scope.ok_or(GrantError::NoPattern { capability })?;
         let (excludes, pattern) = match scope.strip_prefix('!') {
             Some(pattern) => (true, pattern),
@@ -112,6 +120,48 @@ impl FromStr for Grant {
             excludes,
             pattern: pattern.to_owned(),
         })
+    }
+}
+
+/// What is taken away: one grant as it was given, or, written without a pattern, every grant of a
+/// capability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// This grant.
+    One(Grant),
+    /// All of the capability's.
+    All(Capability),
+}
+
+impl Revocation {
+    /// Whether a grant is meant.
+    #[must_use]
+    pub fn means(&self, grant: &Grant) -> bool {
+        match self {
+            Self::One(one) => one == grant,
+            Self::All(capability) => grant.capability == *capability,
+        }
+    }
+}
+
+impl fmt::Display for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(grant) => grant.fmt(f),
+            Self::All(capability) => capability.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Revocation {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        if text.contains(':') {
+            text.parse().map(Self::One)
+        } else {
+            text.parse().map(Self::All)
+        }
     }
 }
 
@@ -212,6 +262,18 @@ impl Grants {
             included = true;
         }
         included
+    }
+
+    /// Those that still count at `now_ms`, in wall milliseconds.
+    #[must_use]
+    pub fn alive(&self, now_ms: u64) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|held| held.is_alive(now_ms))
+                .cloned()
+                .collect(),
+        )
     }
 
     /// In the order they were given, without their ends.
@@ -403,6 +465,24 @@ mod tests {
         assert_eq!(held.insert(all), Ok(false));
         assert!(allows(&held, "a", u64::MAX));
         assert_eq!(held.len(), 2);
+    }
+
+    #[test]
+    fn a_revocation_means_one_grant_or_all_of_a_capability() {
+        let grant = |text: &str| text.parse::<Grant>().expect(text);
+        let one: Revocation = "message.send:!a".parse().expect("a revocation");
+        assert!(one.means(&grant("message.send:!a")));
+        assert!(!one.means(&grant("message.send:a")));
+        let all: Revocation = "execute".parse().expect("a revocation");
+        assert!(all.means(&grant("execute:a")) && all.means(&grant("execute:!b")));
+        assert!(!all.means(&grant("message.send:a")));
+        for text in ["message.send:!a", "execute"] {
+            let revocation: Revocation = text.parse().expect(text);
+            assert_eq!(revocation.to_string(), text);
+        }
+        for text in ["", "fly", "fly:a", "execute:", "execute:!"] {
+            assert!(text.parse::<Revocation>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest human reason in a refusal or goodbye.
 pub const REASON_BYTES_MAX: usize = 256;
+/// Longest text of a request to be paired: one sentence that a person reads in a list.
+pub const REQUEST_BYTES_MAX: usize = 256;
 /// Most address hints one node says about itself.
 pub const ADDRESSES_MAX: usize = 4;
 /// Longest address hint, `quic://HOST:PORT`: a name of 246 bytes fits, real ones are far shorter.
@@ -80,6 +82,8 @@ pub const HEARTBEATS_UNANSWERED_MAX: usize = 8;
 pub const HEARTBEAT_EVERY_MS: u64 = 15_000;
 /// A session that heard nothing for this long is dead.
 pub const SILENCE_MS_MAX: u64 = 45_000;
+/// So is one whose heartbeat had no answer for this long: a peer that is heard need not hear.
+pub const HEARTBEAT_ANSWER_MS_MAX: u64 = 30_000;
 /// How long a draining session waits for its outstanding commit.
 pub const DRAIN_MS_MAX: u64 = 3_000;
 /// A new secret generation is announced this often.
@@ -104,3 +108,5 @@ const _: () = assert!(
     PAYLOAD_BYTES_MAX + HEADER_BYTES_MAX + TOPIC_BYTES_MAX + 1_024 <= FRAME_PLAINTEXT_BYTES_MAX
 );
 const _: () = assert!(HEARTBEAT_EVERY_MS * 2 < SILENCE_MS_MAX);
+// A link that is dead one way is noticed as soon as one that is dead both ways.
+const _: () = assert!(HEARTBEAT_EVERY_MS + HEARTBEAT_ANSWER_MS_MAX <= SILENCE_MS_MAX);

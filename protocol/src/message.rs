@@ -270,6 +270,17 @@ pub enum ControlFrame {
         /// Each in its text form, at most 64.
         grants: Vec<String>,
     },
+    /// Where the sender of this frame is to be dialled from now on.
+    Addresses {
+        /// As in the handshake; an empty list takes nothing back.
+        addresses: Vec<String>,
+    },
+    /// The newest epoch of its reader that the sender of this frame has seen, told when the reader
+    /// shows an older one: it runs on a copy, or its store was set back.
+    SeenEpoch {
+        /// By its sender's word.
+        epoch: Epoch,
+    },
     /// The session ends by intent.
     Goodbye {
         /// Why, in a form that steers the retry.

@@ -15,6 +15,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::purpose::Purpose;
 use crate::secret::joined;
+use crate::ticket::Ticket;
 use crate::word::{self, WordError};
 
 /// A node's Ed25519 public key.
@@ -100,6 +101,9 @@ impl FromStr for NodeId {
     type Err = NodeIdError;
 
     fn from_str(text: &str) -> Result<Self, NodeIdError> {
+        if word::has_prefix(Ticket::PREFIX, text) {
+            return Err(NodeIdError::Ticket);
+        }
         let bytes = word::decode(Self::PREFIX, text)?;
         let count = bytes.len();
         Self::from_bytes(
@@ -117,6 +121,9 @@ pub enum NodeIdError {
     /// The text is not such a word.
     #[error("not a node id: {0}")]
     Word(#[from] WordError),
+    /// A ticket was given in its place; it is a secret, so be careful where it goes.
+    #[error("that is a ticket; a node id begins with `{}1`", NodeId::PREFIX)]
+    Ticket,
     /// The word is whole but of another length.
     #[error("not a node id: it holds {bytes} bytes instead of 32")]
     Length {
@@ -178,7 +185,7 @@ mod tests {
             (String::new(), WordError::Prefix { expected: "phn" }),
             (String::from("phn"), WordError::Prefix { expected: "phn" }),
             (
-                text.replacen("phn", "pht", 1),
+                text.replacen("phn", "pho", 1),
                 WordError::Prefix { expected: "phn" },
             ),
             (mixed, WordError::MixedCase),
@@ -188,6 +195,8 @@ mod tests {
                 WordError::TooLong { chars: 1_024 },
             ),
         ];
+        let ticket = text.replacen("phn", "pht", 1);
+        assert_eq!(ticket.parse::<NodeId>(), Err(NodeIdError::Ticket));
         for (text, error) in cases {
             assert_eq!(
                 text.parse::<NodeId>(),

@@ -128,6 +128,9 @@ impl FromStr for Ticket {
     type Err = TicketError;
 
     fn from_str(text: &str) -> Result<Self, TicketError> {
+        if word::has_prefix(NodeId::PREFIX, text) {
+            return Err(TicketError::NodeId);
+        }
         let bytes = Zeroizing::new(word::decode(Self::PREFIX, text)?);
         let (&version, rest) = bytes.split_first().ok_or(TicketError::Truncated)?;
         if version != VERSION {
@@ -194,6 +197,12 @@ pub enum TicketError {
     /// The text is not such a word, or the ticket would not fit into one.
     #[error("not a ticket: {0}")]
     Word(#[from] WordError),
+    /// A node id was given in its place.
+    #[error(
+        "that is a node id, which opens nothing; a ticket begins with `{}1`",
+        Ticket::PREFIX
+    )]
+    NodeId,
     /// Made by a newer program.
     #[error("ticket version {version} is not known here, only version 1: update this node")]
     Version {
@@ -277,7 +286,7 @@ mod tests {
         let id = ticket(&[]).expect("short").inviter().to_string();
         let cases: Vec<(String, &str)> = vec![
             (String::new(), "not a ticket: it does not begin with `pht1`"),
-            (id, "not a ticket: it does not begin with `pht1`"),
+            (id, "that is a node id, which opens nothing"),
             (format!("{}q", &text[..text.len() - 1]), "checksum is wrong"),
             (text[..text.len() - 1].to_owned(), "checksum is wrong"),
             (

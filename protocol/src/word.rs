@@ -53,6 +53,13 @@ pub(crate) fn encode(prefix: &'static str, bytes: &[u8]) -> Result<String, WordE
     })
 }
 
+/// Whether a text begins as words with this prefix do.
+pub(crate) fn has_prefix(prefix: &str, text: &str) -> bool {
+    text.get(..=prefix.len())
+        .and_then(|head| head.strip_suffix('1'))
+        .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+}
+
 /// The bytes of a word with this prefix.
 pub(crate) fn decode(prefix: &'static str, text: &str) -> Result<Vec<u8>, WordError> {
     // ORDER: length and prefix first, so that a pasted page is neither scanned nor misnamed.
@@ -61,11 +68,7 @@ pub(crate) fn decode(prefix: &'static str, text: &str) -> Result<Vec<u8>, WordEr
             chars: text.chars().count(),
         });
     }
-    let begins = text
-        .get(..=prefix.len())
-        .and_then(|head| head.strip_suffix('1'))
-        .is_some_and(|head| head.eq_ignore_ascii_case(prefix));
-    if !begins {
+    if !has_prefix(prefix, text) {
         return Err(WordError::Prefix { expected: prefix });
     }
     let word = CheckedHrpstring::new::<Bech32m>(text).map_err(|error| match error {

@@ -232,6 +232,13 @@ fn frames_of_the_control_stream_keep_their_bytes() {
     let grants = ["message.send:orders", "!message.send:orders.secret"];
     let grants = grants.map(str::to_owned).to_vec();
     check_control("control-granted", ControlFrame::Granted { grants });
+    let addresses = ["quic://barn.example:7433", "quic://[2001:db8::7]:7433"];
+    let addresses = addresses.map(str::to_owned).to_vec();
+    check_control("control-addresses", ControlFrame::Addresses { addresses });
+    check_control(
+        "control-seen-epoch",
+        ControlFrame::SeenEpoch { epoch: EPOCH },
+    );
     let (class, reason) = (ErrorClass::ShuttingDown, "the node stops".to_owned());
     check_control("control-goodbye", ControlFrame::Goodbye { class, reason });
 }

@@ -36,3 +36,8 @@ pub const WINDOW: u8 = 36;
 pub const EPHEMERAL: u8 = 48;
 /// From here on a kind may be ignored by who does not know it.
 pub const OPTIONAL_FIRST: u8 = 128;
+/// `ControlFrame::Addresses`: optional, because whoever does not know it hears the same in the next
+/// handshake.
+pub const ADDRESSES: u8 = 128;
+/// `ControlFrame::SeenEpoch`: optional, because whoever does not know it is only told later.
+pub const SEEN_EPOCH: u8 = 129;

@@ -12,12 +12,12 @@ use ml_kem::array::Array;
 use ml_kem::{Decapsulate, DecapsulationKey, MlKem768};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::proof::{PlainProof, TicketProof, covered};
+use super::proof::{PlainPairing, PlainProof, TicketProof, covered};
 use super::reply::{PlainReply, ReplyParts};
 use super::schedule::{self, PAIRING, Place, Schedule, Transcript};
 use super::verdict::{PlainVerdict, VERDICT_BYTES};
 use super::{
-    DialIntent, Established, HandshakeError, Introduction, LinkKind, Local, SessionId,
+    DialIntent, Established, HandshakeError, Introduction, LinkKind, Local, Pairing, SessionId,
     VerdictRefusal, hello,
 };
 use crate::grant::Grants;
@@ -45,7 +45,7 @@ impl Initiator {
     ///
     /// # Errors
     /// [`HandshakeError::OwnId`] if a node dials itself, [`HandshakeError::Text`] if what it says
-    /// about itself breaks a limit.
+    /// about itself or asks for breaks a limit.
     pub fn start(
         identity: &IdentityKey,
         responder: NodeId,
@@ -59,6 +59,7 @@ impl Initiator {
             return Err(HandshakeError::OwnId);
         }
         local.check()?;
+        intent.pairing.as_ref().map_or(Ok(()), Pairing::check)?;
         let place = Place { kind, binding };
         let mut nonce = [0; 32];
         let mut seed = [0; 64];
@@ -113,17 +114,21 @@ impl Initiator {
         let t2 = schedule::t2(&t1, reply.sealed);
         let dialler = self.identity.id();
         let covered = covered(&t2, &self.responder, &dialler);
-        let ticket = self.intent.pairing.as_ref().map(|pairing| TicketProof {
-            id: pairing.ticket_id,
-            mac: pairing.key.0.mac(PAIRING, &covered),
-        });
+        let pairing = match self.intent.pairing {
+            None => PlainPairing::None,
+            Some(Pairing::Ticket { ticket_id, key }) => PlainPairing::Ticket(TicketProof {
+                id: ticket_id,
+                mac: key.0.mac(PAIRING, &covered),
+            }),
+            Some(Pairing::Request { text }) => PlainPairing::Request(text),
+        };
         let proof = PlainProof {
             dialler: *dialler.as_bytes(),
             local: self.local,
             dial_counter: self.intent.dial_counter,
             alive: self.intent.alive,
             signature: self.identity.sign(Purpose::Initiator, &covered),
-            ticket,
+            pairing,
         };
         let proof = schedule.seal_proof(&t2, proof.write());
         let t3 = schedule::t3(&t2, &proof);

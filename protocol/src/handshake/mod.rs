@@ -13,7 +13,7 @@
 //! dialler                                  responder
 //!   Hello    versions, keys, knock      →
 //!            ←  Reply    keys, sealed: who I am, signature
-//!   Proof    sealed: who I am, signature, ticket  →
+//!   Proof    sealed: who I am, signature, ticket or request  →
 //!            ←  Verdict  sealed: accepted or refused
 //! ```
 
@@ -37,6 +37,7 @@ pub use verdict::{VERDICT_BYTES, VerdictRefusal};
 
 use crate::epoch::Epoch;
 use crate::error_class::ErrorClass;
+use crate::limits::{REQUEST_BYTES_MAX, VERSION_HIGHEST, VERSION_LOWEST};
 use crate::node_id::{BadSignature, NodeId, NodeIdError};
 use crate::secret::Secret;
 use crate::text::{self, TextError};
@@ -89,17 +90,34 @@ pub struct DialIntent {
     pub dial_counter: u64,
     /// The session with this peer that the dialler still regards as alive.
     pub alive: Option<SessionId>,
-    /// The ticket to show.
+    /// How to become a peer, for who is none yet.
     pub pairing: Option<Pairing>,
 }
 
-/// A ticket as the joiner shows it.
+/// How a dialler that is no peer yet asks to become one.
 #[derive(Clone, Debug)]
-pub struct Pairing {
-    /// Which ticket.
-    pub ticket_id: [u8; 16],
-    /// What proves it.
-    pub key: TicketKey,
+pub enum Pairing {
+    /// It shows a ticket.
+    Ticket {
+        /// Which ticket.
+        ticket_id: [u8; 16],
+        /// What proves it.
+        key: TicketKey,
+    },
+    /// It has none and asks: what a person there reads, at most 256 bytes, perhaps none.
+    Request {
+        /// The text.
+        text: String,
+    },
+}
+
+impl Pairing {
+    fn check(&self) -> Result<(), TextError> {
+        match self {
+            Pairing::Ticket { .. } => Ok(()),
+            Pairing::Request { text } => text::check("request", text, REQUEST_BYTES_MAX),
+        }
+    }
 }
 
 /// The name of a session: the first 16 bytes of its transcript hash T3. Not a secret.
@@ -173,7 +191,9 @@ pub enum HandshakeError {
     #[error("unknown answer {0} to hello")]
     UnknownAnswer(u8),
     /// The responder speaks other versions. It said so unauthenticated: believe it slowly.
-    #[error("no common version: the other side speaks {lowest} to {highest}")]
+    #[error(
+        "no common version: the other side speaks versions {lowest} to {highest}, this node {VERSION_LOWEST} to {VERSION_HIGHEST}"
+    )]
     NoCommonVersion {
         /// Its lowest version.
         lowest: u16,

@@ -1,4 +1,5 @@
-//! Proof: under seal, who dials, what it says about itself, and the ticket it shows.
+//! Proof: under seal, who dials, what it says about itself, and the ticket it shows or the request
+//! it makes.
 //!
 //! ```text
 //! sealed, 2,048 bytes:
@@ -13,11 +14,13 @@
 //! 1164  16    that session's id, or zeros
 //! 1180  u64   features, unknown bits are ignored
 //! 1188  64    signature: packhorse 1 initiator ‖ T2 ‖ responder id ‖ dialler id
-//! 1252  u8    0 no pairing, 1 a ticket
+//! 1252  u8    0 no pairing, 1 a ticket, 2 a request to be paired
 //! 1253  16    ticket id, or zeros
 //! 1269  32    HMAC of the ticket key over packhorse 1 pairing ‖ T2 ‖ responder id ‖ dialler id,
 //!             or zeros
-//! 1301  731   sent as zeros, ignored: room for a request to be paired
+//! 1301  258   of a request its text: u16 length ‖ 256 bytes, zeros behind the text;
+//!             else sent as zeros, ignored
+//! 1559  473   sent as zeros, ignored
 //! 2032
 //! ```
 //!
@@ -25,10 +28,12 @@
 //! are name, addresses, epoch and the rest what *that node* says. The MAC is checked by whoever
 //! holds the ticket key, see [`super::Decision::ticket_matches`].
 
-use super::fields::{LOCAL_BYTES, Reader, push_local};
+use super::fields::{LOCAL_BYTES, Reader, push_local, push_text, slot_bytes};
 use super::schedule::{Opened, TAG_BYTES};
 use super::{HandshakeError, Local, SessionId};
+use crate::limits::REQUEST_BYTES_MAX;
 use crate::node_id::NodeId;
+use crate::text;
 
 /// The length of Proof.
 pub const PROOF_BYTES: usize = PLAIN_PROOF_BYTES + TAG_BYTES;
@@ -37,13 +42,15 @@ pub const PROOF_BYTES: usize = PLAIN_PROOF_BYTES + TAG_BYTES;
 pub(super) const FEATURES: u64 = 0;
 
 const PLAIN_PROOF_BYTES: usize = 2_032;
-const USED_BYTES: usize = 32 + LOCAL_BYTES + 8 + 17 + 8 + 64 + 1 + 16 + 32;
+const USED_BYTES: usize =
+    32 + LOCAL_BYTES + 8 + 17 + 8 + 64 + 1 + 16 + 32 + slot_bytes(REQUEST_BYTES_MAX);
 const NO_PAIRING: u8 = 0;
 const TICKET: u8 = 1;
+const REQUEST: u8 = 2;
 const NO_ID: [u8; 16] = [0; 16];
 const NO_MAC: [u8; 32] = [0; 32];
 
-const _: () = assert!(USED_BYTES == 1_301);
+const _: () = assert!(USED_BYTES == 1_559);
 
 /// What Proof says.
 pub(super) struct PlainProof {
@@ -52,7 +59,15 @@ pub(super) struct PlainProof {
     pub(super) dial_counter: u64,
     pub(super) alive: Option<SessionId>,
     pub(super) signature: [u8; 64],
-    pub(super) ticket: Option<TicketProof>,
+    pub(super) pairing: PlainPairing,
+}
+
+/// How it wants to become a peer.
+#[derive(Clone, Debug)]
+pub(super) enum PlainPairing {
+    None,
+    Ticket(TicketProof),
+    Request(String),
 }
 
 /// A ticket, shown.
@@ -81,13 +96,15 @@ impl PlainProof {
         out.extend_from_slice(&self.alive.map_or(NO_ID, |session| session.0));
         out.extend_from_slice(&FEATURES.to_be_bytes());
         out.extend_from_slice(&self.signature);
-        out.push(if self.ticket.is_some() {
-            TICKET
-        } else {
-            NO_PAIRING
-        });
-        out.extend_from_slice(&self.ticket.map_or(NO_ID, |ticket| ticket.id));
-        out.extend_from_slice(&self.ticket.map_or(NO_MAC, |ticket| ticket.mac));
+        let (kind, id, mac, request) = match &self.pairing {
+            PlainPairing::None => (NO_PAIRING, NO_ID, NO_MAC, ""),
+            PlainPairing::Ticket(ticket) => (TICKET, ticket.id, ticket.mac, ""),
+            PlainPairing::Request(text) => (REQUEST, NO_ID, NO_MAC, text.as_str()),
+        };
+        out.push(kind);
+        out.extend_from_slice(&id);
+        out.extend_from_slice(&mac);
+        push_text(&mut out, request, REQUEST_BYTES_MAX);
         debug_assert_eq!(out.len(), USED_BYTES);
         out.resize(PLAIN_PROOF_BYTES, 0);
         out
@@ -106,13 +123,18 @@ impl PlainProof {
         reader.u64("features")?;
         let signature = reader.array("signature")?;
         let kind = reader.u8("pairing")?;
-        let ticket = match (
+        let pairing = match (
             kind,
             reader.array("ticket id")?,
             reader.array("ticket mac")?,
         ) {
-            (NO_PAIRING, NO_ID, NO_MAC) => None,
-            (TICKET, id, mac) => Some(TicketProof { id, mac }),
+            (NO_PAIRING, NO_ID, NO_MAC) => PlainPairing::None,
+            (TICKET, id, mac) => PlainPairing::Ticket(TicketProof { id, mac }),
+            (REQUEST, NO_ID, NO_MAC) => {
+                let request = reader.text("request", REQUEST_BYTES_MAX)?;
+                text::check("request", request, REQUEST_BYTES_MAX)?;
+                PlainPairing::Request(request.to_owned())
+            }
             _ => return Err(reader.malformed("pairing")),
         };
         Ok(Self {
@@ -121,7 +143,7 @@ impl PlainProof {
             dial_counter,
             alive,
             signature,
-            ticket,
+            pairing,
         })
     }
 }

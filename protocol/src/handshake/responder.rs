@@ -14,7 +14,7 @@ use ml_kem::array::Array;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::hello::Knocked;
-use super::proof::{PROOF_BYTES, PlainProof, TicketProof, covered};
+use super::proof::{PROOF_BYTES, PlainPairing, PlainProof, covered};
 use super::schedule::{self, PAIRING, Place, Schedule, Transcript};
 use super::verdict::{write_accepted, write_refused};
 use super::{
@@ -41,6 +41,15 @@ impl Responder {
             identity: identity.clone(),
             place: Place { kind, binding },
         }
+    }
+
+    /// Whether this is a Hello by who knows this node's id, at the price of one BLAKE3.
+    ///
+    /// [`Responder::on_hello`] checks it as well; this is for who has to decide in between whether
+    /// the key agreement can be afforded.
+    #[must_use]
+    pub fn knocks(&self, hello: &[u8]) -> bool {
+        Knocked::read(self.identity.id(), &self.place, hello).is_some()
     }
 
     /// Takes Hello, [`super::HELLO_BYTES`] bytes, and returns Reply.
@@ -164,7 +173,7 @@ impl AwaitProof {
             },
             dial_counter: proof.dial_counter,
             alive: proof.alive,
-            ticket: proof.ticket,
+            pairing: proof.pairing,
             t3: schedule::t3(&self.t2, bytes),
             t2: self.t2,
             schedule: self.schedule,
@@ -178,7 +187,7 @@ pub struct Decision {
     peer: Introduction,
     dial_counter: u64,
     alive: Option<SessionId>,
-    ticket: Option<TicketProof>,
+    pairing: PlainPairing,
     t2: Transcript,
     t3: Transcript,
     schedule: Schedule,
@@ -238,17 +247,31 @@ impl Decision {
     /// The ticket that the dialler names; [`Decision::ticket_matches`] says whether it holds it.
     #[must_use]
     pub fn ticket_id(&self) -> Option<[u8; 16]> {
-        self.ticket.map(|ticket| ticket.id)
+        match &self.pairing {
+            PlainPairing::Ticket(ticket) => Some(ticket.id),
+            PlainPairing::None | PlainPairing::Request(_) => None,
+        }
+    }
+
+    /// What the dialler says to be paired without a ticket, checked for length and characters;
+    /// it may be empty. `None` when it does not ask.
+    #[must_use]
+    pub fn request(&self) -> Option<&str> {
+        match &self.pairing {
+            PlainPairing::Request(text) => Some(text),
+            PlainPairing::None | PlainPairing::Ticket(_) => None,
+        }
     }
 
     /// Whether the dialler holds the ticket with this key; compared in constant time.
     /// Without a ticket the answer is no.
     #[must_use]
     pub fn ticket_matches(&self, key: &TicketKey) -> bool {
-        self.ticket.is_some_and(|ticket| {
-            let covered = covered(&self.t2, &self.responder, &self.peer.id);
-            key.0.mac_matches(PAIRING, &covered, &ticket.mac)
-        })
+        let PlainPairing::Ticket(ticket) = &self.pairing else {
+            return false;
+        };
+        let covered = covered(&self.t2, &self.responder, &self.peer.id);
+        key.0.mac_matches(PAIRING, &covered, &ticket.mac)
     }
 }
 

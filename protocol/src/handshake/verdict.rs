@@ -61,6 +61,21 @@ pub struct VerdictRefusal {
     pub retry_after_ms: u32,
 }
 
+impl VerdictRefusal {
+    /// Within authentication: this dialler may not have a session here.
+    pub const NOT_ALLOWED: u16 = 1;
+    /// Within authentication: its request to be paired waits for a decision.
+    pub const ASKED: u16 = 4;
+    /// Within busy: no more requests to be paired are taken for now.
+    pub const REQUESTS_FULL: u16 = 6;
+
+    /// Whether the dialler's request waits for a decision, rather than being refused.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.class == ErrorClass::Authentication && self.code == Self::ASKED
+    }
+}
+
 /// What Verdict says.
 pub(super) enum PlainVerdict {
     Accepted { local: Local, granted: Grants },

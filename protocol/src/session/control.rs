@@ -153,6 +153,14 @@ impl Control {
         now_ms: u64,
         out: &mut VecDeque<Output>,
     ) -> Result<(), Ending> {
+        if self.answer_by_ms().is_some_and(|at| at <= now_ms) {
+            let class = ErrorClass::Disconnected;
+            let reason = format!(
+                "no answer to a heartbeat for {} ms",
+                limits::HEARTBEAT_ANSWER_MS_MAX
+            );
+            return Err(Ending { class, reason });
+        }
         if self.heartbeat_at_ms <= now_ms {
             self.heartbeat(now_ms, out);
         }
@@ -212,6 +220,13 @@ impl Control {
         self.heartbeat_at_ms
             .min(succession)
             .min(self.erase_at_ms.unwrap_or(u64::MAX))
+            .min(self.answer_by_ms().unwrap_or(u64::MAX))
+    }
+
+    /// When the oldest heartbeat without an answer must have had one.
+    fn answer_by_ms(&self) -> Option<u64> {
+        let (_, asked_ms) = self.unanswered.front()?;
+        Some(asked_ms.saturating_add(limits::HEARTBEAT_ANSWER_MS_MAX))
     }
 
     fn wall_ms(&self, now_ms: u64) -> u64 {

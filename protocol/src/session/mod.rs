@@ -310,6 +310,16 @@ impl Session {
                     .push_back(Output::Event(SessionEvent::Granted { grants }));
                 Ok(())
             }
+            ControlFrame::Addresses { addresses } => {
+                self.out
+                    .push_back(Output::Event(SessionEvent::Addresses { addresses }));
+                Ok(())
+            }
+            ControlFrame::SeenEpoch { epoch } => {
+                self.out
+                    .push_back(Output::Event(SessionEvent::SeenEpoch { epoch }));
+                Ok(())
+            }
             ControlFrame::Goodbye { class, reason } => {
                 self.on_goodbye(class, reason, now_ms);
                 Ok(())

@@ -249,6 +249,16 @@ pub enum SessionEvent {
         /// Each in its text form. Unchecked.
         grants: Vec<String>,
     },
+    /// Where the peer is to be dialled from now on, by its word.
+    Addresses {
+        /// Within the limits of the handshake's.
+        addresses: Vec<String>,
+    },
+    /// The peer has seen this epoch of ours, and regards it as newer than the one we show.
+    SeenEpoch {
+        /// By the peer's word. Unchecked.
+        epoch: Epoch,
+    },
     /// The peer said goodbye.
     PeerLeaves {
         /// Why, in a form that steers the retry.

@@ -491,47 +491,99 @@ fn a_ping_is_a_heartbeat_out_of_turn_and_their_number_is_bounded() {
     );
 }
 
+/// The answer to a heartbeat of this side.
+fn heartbeat_answer(number: u64) -> Input {
+    Input::Control(ControlFrame::HeartbeatReply { number, sent_ms: 0 })
+}
+
+/// Lets time pass until then, deadline by deadline; the heartbeats that went out.
+fn pass_until(session: &mut Session, until_ms: u64) -> Vec<u64> {
+    let mut heartbeats = Vec::new();
+    while let Some(deadline) = session.deadline() {
+        let now_ms = deadline.min(until_ms);
+        session.handle(Input::Tick, now_ms);
+        for output in outputs(session) {
+            if let Output::SendControl(ControlFrame::Heartbeat { number, .. }) = output {
+                heartbeats.push(number);
+            }
+        }
+        if now_ms == until_ms {
+            break;
+        }
+    }
+    heartbeats
+}
+
 #[test]
 fn a_frame_of_any_stream_is_a_sign_of_life() {
+    let silent_ms = START_MS + limits::SILENCE_MS_MAX;
+    for frame in [
+        Input::Heard,
+        Input::FromReceiver(Lane::System, ReceiverFrame::Resumed),
+    ] {
+        let mut session = running(Side::Listener);
+        session.handle(heartbeat_answer(1), START_MS);
+        session.handle(frame, silent_ms - 1);
+        session.handle(Input::Tick, silent_ms);
+        assert_eq!(*session.state(), State::Running);
+    }
     let mut session = running(Side::Listener);
-    let late_ms = START_MS + limits::SILENCE_MS_MAX - 1;
-    session.handle(Input::Heard, late_ms);
-    session.handle(Input::Tick, late_ms + limits::SILENCE_MS_MAX - 1);
-    assert_eq!(*session.state(), State::Running);
-    session.handle(Input::Tick, late_ms + limits::SILENCE_MS_MAX);
+    session.handle(heartbeat_answer(1), START_MS);
+    session.handle(Input::Tick, silent_ms);
     assert!(matches!(session.state(), State::Closed(_)));
 }
 
 #[test]
-fn a_session_that_hears_nothing_ends_and_one_that_hears_anything_does_not() {
-    let mut session = running(Side::Dialler);
+fn a_session_that_hears_nothing_ends_and_one_whose_heartbeats_are_answered_does_not() {
+    let mut session = running(Side::Listener);
+    session.handle(heartbeat_answer(1), START_MS);
+    pass_until(&mut session, START_MS + limits::SILENCE_MS_MAX - 1);
+    assert_eq!(*session.state(), State::Running);
+    pass_until(&mut session, START_MS + limits::SILENCE_MS_MAX);
+    let State::Closed(Ending { class, reason }) = session.state() else {
+        panic!("{:?}", session.state())
+    };
+    assert_eq!(*class, ErrorClass::Disconnected);
+    assert_eq!(reason, "nothing heard for 45000 ms");
+
+    let mut session = running(Side::Listener);
+    session.handle(heartbeat_answer(1), START_MS);
     let mut now_ms = START_MS;
-    while now_ms < START_MS + limits::SILENCE_MS_MAX - 1 {
-        now_ms = session
-            .deadline()
-            .unwrap()
-            .min(START_MS + limits::SILENCE_MS_MAX - 1);
-        session.handle(Input::Tick, now_ms);
+    for _ in 0..100 {
+        now_ms += limits::HEARTBEAT_EVERY_MS;
+        for number in pass_until(&mut session, now_ms) {
+            session.handle(heartbeat_answer(number), now_ms);
+        }
     }
     assert_eq!(*session.state(), State::Running);
-    let frame = ReceiverFrame::Resumed;
-    session.handle(Input::FromReceiver(Lane::System, frame), now_ms);
-    session.handle(Input::Tick, now_ms + limits::SILENCE_MS_MAX - 1);
-    assert_eq!(*session.state(), State::Running);
-    outputs(&mut session);
-    session.handle(Input::Tick, now_ms + limits::SILENCE_MS_MAX);
-    let outputs = outputs(&mut session);
-    let [
-        Output::Close {
+}
+
+/// A link that is dead in one direction: all that the peer says arrives, and it hears nothing.
+#[test]
+fn a_session_that_is_not_heard_ends_although_it_hears_its_peer() {
+    let mut session = running(Side::Listener);
+    session.handle(heartbeat_answer(1), START_MS);
+    let mut now_ms = START_MS;
+    while *session.state() == State::Running {
+        now_ms += 1_000;
+        pass_until(&mut session, now_ms);
+        session.handle(Input::Heard, now_ms);
+        let sent_ms = now_ms;
+        let number = now_ms;
+        session.handle(
+            Input::Control(ControlFrame::Heartbeat { number, sent_ms }),
+            now_ms,
+        );
+        outputs(&mut session);
+    }
+    assert_eq!(now_ms, START_MS + limits::SILENCE_MS_MAX);
+    assert!(matches!(
+        session.state(),
+        State::Closed(Ending {
             class: ErrorClass::Disconnected,
-            reason,
-        },
-    ] = outputs.as_slice()
-    else {
-        panic!("{outputs:?}")
-    };
-    assert_eq!(reason, "nothing heard for 45000 ms");
-    assert_eq!(session.deadline(), None);
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -667,19 +719,25 @@ fn secrets_follow_one_another_and_no_stream_outruns_them() {
             at,
         );
     };
-    let secrets = |session: &mut Session| -> Vec<Output> {
-        outputs(session)
-            .into_iter()
-            .filter(|output| {
-                !matches!(
-                    output,
-                    Output::SendControl(
-                        ControlFrame::Heartbeat { .. } | ControlFrame::Goodbye { .. }
-                    )
-                )
-            })
-            .collect()
+    // What is about secrets, with every heartbeat answered.
+    let secrets = |session: &mut Session, at: u64| -> Vec<Output> {
+        let mut about_secrets = Vec::new();
+        for output in outputs(session) {
+            match output {
+                Output::SendControl(ControlFrame::Heartbeat { number, .. }) => {
+                    session.handle(heartbeat_answer(number), at);
+                }
+                Output::SendControl(ControlFrame::Goodbye { .. }) | Output::RoundTrip { .. } => {}
+                output => about_secrets.push(output),
+            }
+        }
+        outputs(session);
+        about_secrets
     };
+    for session in [&mut dialler, &mut listener] {
+        session.handle(heartbeat_answer(1), START_MS);
+        outputs(session);
+    }
     let mut due_ms = START_MS;
     for generation in 1..=2 {
         due_ms += limits::GENERATION_EVERY_MS;
@@ -689,19 +747,19 @@ fn secrets_follow_one_another_and_no_stream_outruns_them() {
         let derive = Output::AdvanceGeneration { generation };
         let expected = [derive.clone(), Output::SendControl(announce.clone())];
         assert_eq!(
-            secrets(&mut dialler),
+            secrets(&mut dialler, due_ms),
             expected,
             "derived before it is announced"
         );
-        secrets(&mut listener);
+        secrets(&mut listener, due_ms);
         listener.handle(Input::Control(announce.clone()), due_ms);
         let ready = ControlFrame::GenerationReady { generation };
         let using = Output::UseGeneration { generation };
         let expected = [derive, using.clone(), Output::SendControl(ready.clone())];
-        assert_eq!(secrets(&mut listener), expected);
+        assert_eq!(secrets(&mut listener, due_ms), expected);
         dialler.handle(Input::Control(ready), due_ms);
         assert_eq!(
-            secrets(&mut dialler),
+            secrets(&mut dialler, due_ms),
             [using],
             "used only when the listener has it"
         );
@@ -710,7 +768,7 @@ fn secrets_follow_one_another_and_no_stream_outruns_them() {
         };
         for session in [&mut dialler, &mut listener] {
             session.handle(Input::Tick, due_ms + limits::GENERATION_GRACE_MS);
-            assert_eq!(secrets(session), std::slice::from_ref(&erase));
+            assert_eq!(secrets(session, due_ms), std::slice::from_ref(&erase));
         }
     }
     for generation in [2, 4] {

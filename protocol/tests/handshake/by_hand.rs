@@ -221,6 +221,12 @@ impl Keys {
     }
 }
 
+/// Makes a Proof's plaintext ask to be paired.
+pub(crate) fn ask(plain: &mut [u8], text: &[u8]) {
+    plain[1_252] = 2;
+    write_text(&mut plain[1_301..1_559], text);
+}
+
 /// A text in its slot.
 pub(crate) fn write_text(slot: &mut [u8], text: &[u8]) {
     slot[..2].copy_from_slice(&(text.len() as u16).to_be_bytes());

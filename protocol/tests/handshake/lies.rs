@@ -4,13 +4,13 @@ use crate::by_hand;
 use crate::by_hand::Dialler;
 use crate::ends::{
     BINDING, DIALLER_SEED, PLACE, RESPONDER_SEED, first_frame, granted, intent, local, respond,
-    responder, start, ticket,
+    responder, start, start_with, ticket,
 };
 use ed25519_dalek::{Signer, SigningKey};
 use packhorse_protocol::epoch::Epoch;
 use packhorse_protocol::error_class::ErrorClass;
 use packhorse_protocol::handshake::{
-    Answer, AwaitProof, HandshakeError, HelloRejected, Initiator, LinkKind,
+    Answer, AwaitProof, DialIntent, HandshakeError, HelloRejected, Initiator, LinkKind, Pairing,
 };
 use packhorse_protocol::identity::IdentityKey;
 
@@ -190,6 +190,45 @@ fn an_encapsulation_key_with_a_coefficient_over_the_modulus_is_refused() {
     );
 }
 
+#[test]
+fn a_request_written_from_the_specification_is_read() {
+    let key = SigningKey::from_bytes(&DIALLER_SEED);
+    let id = *responder().id().as_bytes();
+    for text in ["", "hay for two mules, please", &"ü".repeat(128)] {
+        let (await_proof, keys) = by_hand_proof();
+        let mut plain = keys.proof_plain(&key, &id);
+        by_hand::ask(&mut plain, text.as_bytes());
+        // Room for later: ignored by who does not know it.
+        plain[1_559..].fill(0xff);
+        let decision = await_proof
+            .on_proof(&keys.seal_proof(&plain))
+            .expect("a good proof");
+        assert_eq!(decision.request(), Some(text));
+        assert_eq!(decision.ticket_id(), None);
+        assert!(!decision.ticket_matches(&ticket(7).key()));
+    }
+}
+
+#[test]
+fn a_request_is_written_as_the_specification_says() {
+    let honest = SigningKey::from_bytes(&RESPONDER_SEED);
+    let intent = DialIntent {
+        pairing: Some(Pairing::Request {
+            text: "hay".to_owned(),
+        }),
+        ..intent()
+    };
+    let (initiator, hello) = start_with(intent);
+    let (reply, keys) = by_hand::reply(PLACE, &hello, |t1| by_hand::reply_plain(&honest, t1));
+    let (_, proof) = initiator.on_reply(&reply).expect("SPEC.md is right");
+    let key = by_hand::expand(&keys.prk, "packhorse 1 proof", &[&keys.t2]);
+    let plain = by_hand::open(&key, &keys.t2, &proof);
+    assert_eq!(plain[1_252], 2);
+    assert_eq!(plain[1_253..1_301], [0; 48]);
+    assert_eq!(plain[1_301..1_306], *b"\x00\x03hay");
+    assert!(plain[1_306..].iter().all(|&byte| byte == 0));
+}
+
 /// A `by_hand` dialler whose Hello our responder has answered.
 fn by_hand_proof() -> (AwaitProof, by_hand::Keys) {
     let by_hand = Dialler::new(PLACE, *responder().id().as_bytes(), (1, 1));
@@ -255,9 +294,38 @@ fn what_a_dialler_says_about_itself_is_checked_before_it_is_handed_out() {
         ("address is not valid UTF-8", |p| p[101] = 0xff),
         ("field `alive` of proof is malformed", |p| p[1_163] = 2),
         ("field `alive` of proof is malformed", |p| p[1_164] = 1),
-        ("field `pairing` of proof is malformed", |p| p[1_252] = 2),
+        ("field `pairing` of proof is malformed", |p| p[1_252] = 3),
         ("field `pairing` of proof is malformed", |p| p[1_253] = 1),
         ("field `pairing` of proof is malformed", |p| p[1_300] = 1),
+        ("field `pairing` of proof is malformed", |p| {
+            by_hand::ask(p, b"hello");
+            p[1_253] = 1;
+        }),
+        ("field `pairing` of proof is malformed", |p| {
+            by_hand::ask(p, b"hello");
+            p[1_300] = 1;
+        }),
+        ("request contains the control character U+000A", |p| {
+            by_hand::ask(p, b"hel\nlo")
+        }),
+        ("request contains the control character U+202E", |p| {
+            by_hand::ask(p, "hel\u{202e}lo".as_bytes())
+        }),
+        ("request is not valid UTF-8", |p| {
+            by_hand::ask(p, b"hel\xfflo")
+        }),
+        ("field `request` of proof is malformed", |p| {
+            by_hand::ask(p, b"hello");
+            p[1_302] = 4;
+        }),
+        ("field `request` of proof is malformed", |p| {
+            by_hand::ask(p, b"hello");
+            p[1_558] = b'!';
+        }),
+        ("field `request` of proof is malformed", |p| {
+            by_hand::ask(p, &[b'r'; 256]);
+            p[1_301..1_303].copy_from_slice(&[1, 1]);
+        }),
     ];
     for (wrong, change) in changes {
         let (await_proof, keys) = by_hand_proof();

@@ -19,7 +19,7 @@ use packhorse_protocol::grant::Grants;
 use packhorse_protocol::handshake::{
     Answer, DialIntent, HELLO_BYTES, HandshakeError, HelloRejected, Initiator, LinkKind, Local,
     NO_COMMON_VERSION_BYTES, PROOF_BYTES, Pairing, REPLY_BYTES, Responder, SessionId,
-    VERDICT_BYTES, answer_bytes,
+    VERDICT_BYTES, VerdictRefusal, answer_bytes,
 };
 use packhorse_protocol::identity::IdentityKey;
 use packhorse_protocol::node_id::NodeId;
@@ -63,12 +63,14 @@ fn two_honest_ends_agree_on_everything() {
 
 #[test]
 fn messages_have_their_fixed_lengths_whatever_they_say() {
-    let pairing = Pairing {
+    let pairing = Pairing::Ticket {
         ticket_id: [6; 16],
         key: ticket(7).key(),
     };
     for intent in [
         intent(),
+        asking("hay"),
+        asking(&"r".repeat(256)),
         DialIntent {
             pairing: Some(pairing),
             ..intent()
@@ -117,7 +119,7 @@ fn a_responder_with_another_id_stays_silent() {
 #[test]
 fn a_ticket_is_proven_by_its_key_alone() {
     let shown = |secret| {
-        let pairing = Pairing {
+        let pairing = Pairing::Ticket {
             ticket_id: ticket(secret).id(),
             key: ticket(secret).key(),
         };
@@ -136,6 +138,54 @@ fn a_ticket_is_proven_by_its_key_alone() {
     let (_, without) = decided();
     assert_eq!(without.ticket_id(), None);
     assert!(!without.ticket_matches(&ticket(7).key()));
+}
+
+fn asking(text: &str) -> DialIntent {
+    let text = text.to_owned();
+    DialIntent {
+        pairing: Some(Pairing::Request { text }),
+        ..intent()
+    }
+}
+
+#[test]
+fn a_request_reaches_who_decides_and_is_answered_by_a_refusal_that_says_so() {
+    let (await_verdict, decision) = decided_with(asking("hay for two mules"));
+    assert_eq!(decision.request(), Some("hay for two mules"));
+    assert_eq!(decision.ticket_id(), None);
+    assert!(!decision.ticket_matches(&ticket(7).key()));
+    let waits = VerdictRefusal {
+        class: ErrorClass::Authentication,
+        code: VerdictRefusal::ASKED,
+        reason: String::from("asked"),
+        retry_after_ms: 30_000,
+    };
+    let verdict = decision.refuse(waits.clone());
+    let Ok(Answer::Refused(told)) = await_verdict.on_verdict(&verdict) else {
+        panic!("not a refusal");
+    };
+    assert_eq!(told, waits);
+    assert!(told.is_asked());
+    let no = VerdictRefusal {
+        code: VerdictRefusal::NOT_ALLOWED,
+        ..waits.clone()
+    };
+    let other = VerdictRefusal {
+        class: ErrorClass::Busy,
+        ..waits
+    };
+    assert!(!no.is_asked() && !other.is_asked());
+    assert_eq!(decided().1.request(), None);
+}
+
+#[test]
+fn a_request_that_nobody_may_send_is_not_sent() {
+    for text in ["a\nb", "a\u{202e}b", &"r".repeat(257)] {
+        let (id, random) = (responder().id(), DIALLER_RANDOM);
+        let (place, name) = (LinkKind::Quic, local("mule"));
+        let started = Initiator::start(&dialler(), id, place, BINDING, name, asking(text), random);
+        assert!(matches!(started.expect_err(text), HandshakeError::Text(_)));
+    }
 }
 
 #[test]
@@ -228,7 +278,7 @@ fn a_refusal_carries_class_code_reason_and_delay() {
 /// The golden hashes change only with a new protocol version.
 #[test]
 fn messages_keep_their_bytes() {
-    let pairing = Some(Pairing {
+    let pairing = Some(Pairing::Ticket {
         ticket_id: [6; 16],
         key: ticket(7).key(),
     });
@@ -244,9 +294,12 @@ fn messages_keep_their_bytes() {
     let (verdict, theirs) = decision.accept(local("barn"), &granted()).expect("it fits");
     let ours = accepted(await_verdict.on_verdict(&verdict).expect("a good verdict"));
     let refused = decided().1.refuse(refusal("crossing dial"));
+    let (initiator, hello) = start_with(asking("hay for two mules"));
+    let (_, reply) = respond(&hello).expect("a good hello");
+    let (_, request) = initiator.on_reply(&reply).expect("a good reply");
     let text = format!(
         "dialler {}\nresponder {}\nticket {}\nhello {}\nreply {}\nproof {}\nverdict {}\n\
-         refused {}\nsession {}\ncompare {}\nframe {}\n",
+         refused {}\nrequest {}\nsession {}\ncompare {}\nframe {}\n",
         dialler().id(),
         responder().id(),
         ticket(7),
@@ -255,6 +308,7 @@ fn messages_keep_their_bytes() {
         blake3::hash(&proof),
         blake3::hash(&verdict),
         blake3::hash(&refused),
+        blake3::hash(&request),
         ours.session,
         ours.compare,
         blake3::hash(&first_frame(theirs)),

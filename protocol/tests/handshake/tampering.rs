@@ -4,10 +4,11 @@ use crate::by_hand;
 use crate::by_hand::Place;
 use crate::ends::{
     BINDING, PLACE, RESPONDER_RANDOM, dialler, granted, intent, local, respond, responder, start,
+    start_with,
 };
 use packhorse_protocol::handshake::{
-    HELLO_BYTES, HandshakeError, HelloRejected, Initiator, LinkKind, PROOF_BYTES, REPLY_BYTES,
-    Responder, VERDICT_BYTES,
+    DialIntent, HELLO_BYTES, HandshakeError, HelloRejected, Initiator, LinkKind, PROOF_BYTES,
+    Pairing, REPLY_BYTES, Responder, VERDICT_BYTES,
 };
 
 #[test]
@@ -86,7 +87,16 @@ fn a_reply_changed_in_any_byte_gets_no_proof() {
 
 #[test]
 fn a_proof_changed_in_any_byte_gets_no_decision() {
-    let (initiator, hello) = start();
+    no_decision_after_a_change(intent());
+    let text = "hay for two mules".to_owned();
+    no_decision_after_a_change(DialIntent {
+        pairing: Some(Pairing::Request { text }),
+        ..intent()
+    });
+}
+
+fn no_decision_after_a_change(intent: DialIntent) {
+    let (initiator, hello) = start_with(intent);
     let (_, reply) = respond(&hello).expect("a good hello");
     let (_, proof) = initiator.on_reply(&reply).expect("a good reply");
     for at in 0..proof.len() {
