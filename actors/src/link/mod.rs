@@ -16,14 +16,20 @@ use s2n_quic::{
     stream::{BidirectionalStream, ReceiveStream, SendStream},
 };
 
+mod bounds;
+mod doorkeeper;
+mod entry;
 mod quic;
 mod reach;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use bounds::LinkBounds;
+pub use doorkeeper::{BeginEnd, Doorkeeper, Welcome};
 pub use quic::{QuicDialler, QuicListener};
-pub use reach::{check_route, reachable};
+pub(crate) use reach::routed_from;
+pub use reach::{Listening, check_route};
 pub use tls::TlsError;
 
 /// One connection, owned by whoever authenticates it.
@@ -31,6 +37,7 @@ pub struct Link {
     handle: LinkHandle,
     streams: LinkStreams,
     info: LinkInfo,
+    bounds: LinkBounds,
 }
 
 /// What is known about a link from the transport alone.
@@ -69,6 +76,12 @@ impl Link {
     #[must_use]
     pub fn handle(&self) -> LinkHandle {
         self.handle.clone()
+    }
+
+    /// What the other end may send before it is known.
+    #[must_use]
+    pub fn bounds(&self) -> LinkBounds {
+        self.bounds.clone()
     }
 
     /// Opens a stream. The other side sees it once something was written.
@@ -287,6 +300,15 @@ pub enum LinkError {
     /// Nothing answered there, or what answered speaks another protocol.
     #[error("no answer from {address}: {reason}")]
     Unreachable {
+        /// The address.
+        address: SocketAddr,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Something answers there by QUIC, and does not agree on this protocol: another service's
+    /// port, or a program that is no node.
+    #[error("something answers at {address}, but it is no packhorse node: {reason}")]
+    OtherProtocol {
         /// The address.
         address: SocketAddr,
         /// What the transport said.

@@ -4,11 +4,12 @@
 //! fails, because the port stays bound until the last of them ends.
 //! Nothing here reads a stream.
 //!
-//! Windows follow from the limits below; a stranger can make a connection hold at most
-//! [`CONNECTION_WINDOW_BYTES`] before a session reads.
+//! Windows follow from the limits below and are those of a session; what a stranger may send is
+//! bounded by `bounds`, and how many strangers there may be by the doorkeeper.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,14 +17,18 @@ use s2n_quic::{
     Client, Connection, Server,
     client::Connect,
     provider::{
-        endpoint_limits,
-        event::{ConnectionInfo, ConnectionMeta, Subscriber, events},
+        event::{ConnectionInfo, ConnectionMeta, Subscriber, events, supervisor},
         limits::Limits,
         tls::rustls as provider,
     },
 };
 
-use super::{Link, LinkError, LinkHandle, LinkInfo, LinkStreams, tls};
+use super::{
+    Doorkeeper, Link, LinkBounds, LinkError, LinkHandle, LinkInfo, LinkStreams, Listening,
+    doorkeeper::{Begun, OpenDoor},
+    entry::{FirstPackets, Tokens, address_of},
+    tls,
+};
 
 /// Label of the exporter whose value binds the handshake to the link.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-packhorse-1";
@@ -35,14 +40,20 @@ const STREAM_WINDOW_BYTES: u64 = 1_536 << 10;
 const CONNECTION_WINDOW_BYTES: u64 = 4 << 20;
 /// Handshake, control and two lanes, each way; later stream kinds raise it.
 const STREAMS_MAX: u64 = 16;
-/// A peer's QUIC handshake ends in this time or not at all.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A QUIC handshake that this node began ends in this time or not at all.
+const DIALLED_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// One that a stranger began: two lost packets of a slow network fit, and a flood of half-open ones
+/// is over sooner.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(4);
+/// How often a stranger's handshake is looked at while it runs.
+const HANDSHAKE_WATCHED_EVERY: Duration = Duration::from_millis(250);
+/// What a stranger's TLS messages may take: a ClientHello has 1.5 KiB, a Finished 60 bytes. The
+/// transport itself would hold 128 KiB of them in each of three spaces.
+const TLS_BYTES_MAX: u64 = 8 << 10;
 /// Without a packet for this long the link is lost.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Sent on idle links, so that a silent one is a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// QUIC handshakes under way at once before Retry is demanded.
-const HALF_OPEN_MAX: usize = 64;
 /// Path MTU is probed up to here; jumbo frames halve the cost per byte.
 const MTU_MAX: u16 = 9_000;
 
@@ -54,13 +65,41 @@ pub struct QuicListener {
 }
 
 impl QuicListener {
-    /// Binds `address`; port 0 picks a free one.
+    /// Binds `address`; port 0 picks a free one. Whoever comes is let in, and may send as much as
+    /// a session.
     ///
     /// # Errors
     /// [`LinkError::Listen`] names the address and what the system said.
     pub fn bind(address: SocketAddr) -> Result<Self, LinkError> {
+        let listening = Listening {
+            address,
+            only_v6: false,
+        };
+        Self::bind_with(listening, Arc::new(OpenDoor), LinkBounds::none)
+    }
+
+    /// As [`QuicListener::bind`], but `doorkeeper` is asked about everybody, each link begins with
+    /// at most `bytes_max` bytes on its first stream and no other, and a socket of IPv6 may leave
+    /// IPv4 on its port to another one.
+    ///
+    /// # Errors
+    /// As [`QuicListener::bind`].
+    pub fn bind_guarded(
+        listening: Listening,
+        doorkeeper: Arc<dyn Doorkeeper>,
+        bytes_max: u64,
+    ) -> Result<Self, LinkError> {
+        Self::bind_with(listening, doorkeeper, move || LinkBounds::new(bytes_max))
+    }
+
+    fn bind_with(
+        listening: Listening,
+        doorkeeper: Arc<dyn Doorkeeper>,
+        bounds: impl Fn() -> LinkBounds + Send + 'static,
+    ) -> Result<Self, LinkError> {
+        let Listening { address, only_v6 } = listening;
         let fail = |reason: String| LinkError::Listen { address, reason };
-        let io = io_provider(address).map_err(|error| fail(error.to_string()))?;
+        let io = io_provider(address, only_v6).map_err(|error| fail(error.to_string()))?;
         let builder = match Server::builder().with_tls(provider::Server::from(tls::server()?)) {
             Ok(builder) => builder,
             Err(never) => match never {},
@@ -69,20 +108,20 @@ impl QuicListener {
             Ok(builder) => builder,
             Err(never) => match never {},
         };
-        // Above this many half-open handshakes a dialler has to show that its address is its own.
-        let strangers = endpoint_limits::Default::builder()
-            .with_inflight_handshake_limit(HALF_OPEN_MAX)
-            .and_then(|builder| builder.build());
-        let strangers = match strangers {
-            Ok(strangers) => strangers,
+        let guard = Guard {
+            doorkeeper: Arc::clone(&doorkeeper),
+            bounds: Box::new(bounds),
+        };
+        let tokens = match server.with_address_token(Tokens::new(Arc::clone(&doorkeeper))) {
+            Ok(builder) => builder,
             Err(never) => match never {},
         };
-        let server = server
-            .with_endpoint_limits(strangers)
+        let server = tokens
+            .with_endpoint_limits(FirstPackets::new(doorkeeper))
             .map_err(|error| fail(error.to_string()))?
-            .with_event(BindingSubscriber)
+            .with_event(LinkSubscriber { guard: Some(guard) })
             .map_err(|error| fail(error.to_string()))?
-            .with_limits(limits().map_err(fail)?)
+            .with_limits(limits(HANDSHAKE_MAX).map_err(fail)?)
             .map_err(|error| fail(error.to_string()))?
             .start()
             .map_err(|error| fail(error.to_string()))?;
@@ -159,6 +198,24 @@ impl QuicDialler {
         Ok(Self { v4: Some(v4), v6 })
     }
 
+    /// Makes one socket, at an address of this machine that others are to see.
+    ///
+    /// # Errors
+    /// [`LinkError::Socket`] with what the system said.
+    pub fn bind_at(local: IpAddr) -> Result<Self, LinkError> {
+        let client = client((local, 0).into())?;
+        Ok(match local {
+            IpAddr::V4(_) => Self {
+                v4: Some(client),
+                v6: None,
+            },
+            IpAddr::V6(_) => Self {
+                v4: None,
+                v6: Some(client),
+            },
+        })
+    }
+
     /// Dials one address.
     ///
     /// # Errors
@@ -170,17 +227,34 @@ impl QuicDialler {
             SocketAddr::V6(_) => &self.v6,
         };
         let Some(client) = client else {
-            return Err(unreachable("this machine has no IPv6".to_owned()));
+            let reason = match address {
+                SocketAddr::V4(_) => "there is no socket for IPv4",
+                SocketAddr::V6(_) => "this machine has no IPv6",
+            };
+            return Err(unreachable(reason.to_owned()));
         };
         let connect = Connect::new(address).with_server_name(tls::SERVER_NAME);
         let mut connection = client
             .connect(connect)
             .await
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|error| not_connected(address, &error))?;
         connection
             .keep_alive(true)
             .map_err(|error| unreachable(error.to_string()))?;
         link(connection)
+    }
+}
+
+/// Why no link came to be: silence, or something that speaks QUIC and not this protocol.
+fn not_connected(address: SocketAddr, error: &s2n_quic::connection::Error) -> LinkError {
+    use s2n_quic::connection::Error;
+    let reason = error.to_string();
+    match error {
+        // RFC 9001, section 4.8: TLS alerts are the codes from 0x100 to 0x1ff.
+        Error::Transport { code, .. } if (0x100..=0x1ff).contains(&code.as_u64()) => {
+            LinkError::OtherProtocol { address, reason }
+        }
+        _ => LinkError::Unreachable { address, reason },
     }
 }
 
@@ -199,7 +273,7 @@ impl Drop for QuicDialler {
 
 fn client(address: SocketAddr) -> Result<Client, LinkError> {
     let fail = |reason: String| LinkError::Socket(reason);
-    let io = io_provider(address).map_err(|error| fail(error.to_string()))?;
+    let io = io_provider(address, false).map_err(|error| fail(error.to_string()))?;
     let builder = match Client::builder().with_tls(provider::Client::from(tls::client()?)) {
         Ok(builder) => builder,
         Err(never) => match never {},
@@ -209,9 +283,9 @@ fn client(address: SocketAddr) -> Result<Client, LinkError> {
         Err(never) => match never {},
     };
     builder
-        .with_event(BindingSubscriber)
+        .with_event(LinkSubscriber { guard: None })
         .map_err(|error| fail(error.to_string()))?
-        .with_limits(limits().map_err(fail)?)
+        .with_limits(limits(DIALLED_HANDSHAKE_MAX).map_err(fail)?)
         .map_err(|error| fail(error.to_string()))?
         .start()
         .map_err(|error| fail(error.to_string()))
@@ -219,14 +293,16 @@ fn client(address: SocketAddr) -> Result<Client, LinkError> {
 
 fn io_provider(
     address: SocketAddr,
+    only_v6: bool,
 ) -> Result<s2n_quic::provider::io::tokio::Provider, std::io::Error> {
     s2n_quic::provider::io::tokio::Builder::default()
         .with_receive_address(address)?
+        .with_only_v6(only_v6)?
         .with_max_mtu(MTU_MAX)?
         .build()
 }
 
-fn limits() -> Result<Limits, String> {
+fn limits(handshake_max: Duration) -> Result<Limits, String> {
     // The validation error's type is private to the transport; its text is all there is.
     macro_rules! set {
         ($limits:expr $(, $method:ident($value:expr))+) => {{
@@ -243,18 +319,30 @@ fn limits() -> Result<Limits, String> {
         with_max_open_local_bidirectional_streams(STREAMS_MAX),
         with_max_open_remote_bidirectional_streams(STREAMS_MAX),
         with_max_open_remote_unidirectional_streams(0),
-        with_max_handshake_duration(HANDSHAKE_MAX),
+        with_max_handshake_duration(handshake_max),
         with_max_idle_timeout(IDLE_MAX),
         with_max_keep_alive_period(KEEP_ALIVE)
     ))
 }
 
-fn link(connection: Connection) -> Result<Link, LinkError> {
+fn link(mut connection: Connection) -> Result<Link, LinkError> {
+    // A socket for both families shows an address of IPv4 inside one of IPv6.
     let remote = connection.remote_addr()?;
-    let context = connection
-        .query_event_context(|context: &BindingContext| context.clone())
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let known = connection
+        .query_event_context_mut(|context: &mut LinkContext| {
+            if let Some(begun) = context.begun.take() {
+                begun.succeed();
+            }
+            (
+                context.binding,
+                std::mem::take(&mut context.group),
+                context.bounds.clone(),
+            )
+        })
         .map_err(|_| LinkError::NoBinding(remote))?;
-    let binding = context.binding.ok_or(LinkError::NoBinding(remote))?;
+    let (binding, key_exchange, bounds) = known;
+    let binding = binding.ok_or(LinkError::NoBinding(remote))?;
     let (handle, acceptor) = connection.split();
     Ok(Link {
         handle: LinkHandle(handle),
@@ -262,29 +350,108 @@ fn link(connection: Connection) -> Result<Link, LinkError> {
         info: LinkInfo {
             remote,
             binding,
-            key_exchange: context.group,
+            key_exchange,
         },
+        bounds,
     })
 }
 
-/// Keeps, per connection, what only the TLS events tell.
-struct BindingSubscriber;
-
-#[derive(Clone, Default)]
-struct BindingContext {
-    binding: Option<[u8; 32]>,
-    group: String,
+/// Keeps, per connection, what only the transport's events tell, and bounds what strangers send.
+struct LinkSubscriber {
+    /// None at the dialling end, which knows whom it dials.
+    guard: Option<Guard>,
 }
 
-impl Subscriber for BindingSubscriber {
-    type ConnectionContext = BindingContext;
+struct Guard {
+    doorkeeper: Arc<dyn Doorkeeper>,
+    bounds: Box<dyn Fn() -> LinkBounds + Send>,
+}
+
+struct LinkContext {
+    binding: Option<[u8; 32]>,
+    group: String,
+    bounds: LinkBounds,
+    /// There while a stranger's handshake of the transport runs.
+    begun: Option<Begun>,
+    has_excess: bool,
+}
+
+impl Subscriber for LinkSubscriber {
+    type ConnectionContext = LinkContext;
 
     fn create_connection_context(
         &mut self,
         _meta: &ConnectionMeta,
         _info: &ConnectionInfo,
     ) -> Self::ConnectionContext {
-        BindingContext::default()
+        let bounds = self.guard.as_ref().map(|guard| (guard.bounds)());
+        LinkContext {
+            binding: None,
+            group: String::new(),
+            bounds: bounds.unwrap_or_else(LinkBounds::none),
+            begun: None,
+            has_excess: false,
+        }
+    }
+
+    fn on_connection_started(
+        &mut self,
+        context: &mut Self::ConnectionContext,
+        _meta: &ConnectionMeta,
+        event: &events::ConnectionStarted<'_>,
+    ) {
+        if let Some(guard) = &self.guard {
+            let remote = address_of(&event.path.remote_addr);
+            context.begun = Some(Begun::new(Arc::clone(&guard.doorkeeper), remote));
+        }
+    }
+
+    fn on_frame_received(
+        &mut self,
+        context: &mut Self::ConnectionContext,
+        _meta: &ConnectionMeta,
+        event: &events::FrameReceived<'_>,
+    ) {
+        match event.frame {
+            events::Frame::Stream {
+                id, offset, len, ..
+            } => context
+                .bounds
+                .on_frame(id, offset.saturating_add(len.into())),
+            events::Frame::Crypto { offset, len, .. }
+                if context.begun.is_some() && offset.saturating_add(len.into()) > TLS_BYTES_MAX =>
+            {
+                context.has_excess = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn supervisor_timeout(
+        &mut self,
+        context: &mut Self::ConnectionContext,
+        _meta: &ConnectionMeta,
+        _supervision: &supervisor::Context<'_>,
+    ) -> Option<Duration> {
+        // Once nobody asks any more, the transport stops looking at this connection.
+        context.begun.as_ref().map(|_| HANDSHAKE_WATCHED_EVERY)
+    }
+
+    fn on_supervisor_timeout(
+        &mut self,
+        context: &mut Self::ConnectionContext,
+        _meta: &ConnectionMeta,
+        _supervision: &supervisor::Context<'_>,
+    ) -> supervisor::Outcome {
+        match &mut context.begun {
+            Some(begun) if context.has_excess => {
+                begun.cut();
+                supervisor::Outcome::ImmediateClose {
+                    reason: "more TLS than a handshake has",
+                }
+            }
+            _ => supervisor::Outcome::Continue,
+        }
     }
 
     fn on_tls_exporter_ready(

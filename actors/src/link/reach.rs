@@ -6,32 +6,35 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::LinkError;
 
-/// What others can dial when this node listens on every address of the machine.
+/// One listener's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// A socket of IPv6 that leaves IPv4 on its port to another one.
+    pub only_v6: bool,
+}
+
+/// The address from which this machine would send to the rest of the world, in the family of
+/// `family`; `None` without a way there.
 ///
 /// Connecting a UDP socket sends nothing; it asks the system which address it would send from.
-#[must_use]
-pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let (bind, probe): (IpAddr, IpAddr) = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (
+pub(crate) fn routed_from(family: IpAddr) -> Option<IpAddr> {
+    // Addresses for documentation, which no network has: only a way to everywhere leads there.
+    let (bind, probe): (IpAddr, IpAddr) = match family {
+        IpAddr::V4(_) => (
             Ipv4Addr::UNSPECIFIED.into(),
             Ipv4Addr::new(192, 0, 2, 1).into(),
         ),
-        IpAddr::V6(ip) if ip.is_unspecified() => (
+        IpAddr::V6(_) => (
             Ipv6Addr::UNSPECIFIED.into(),
             Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
         ),
-        _ => return address,
     };
-    let asked = UdpSocket::bind((bind, 0)).and_then(|socket| {
-        socket
-            .connect((probe, 9))
-            .and_then(|()| socket.local_addr())
-    });
-    let loopback: IpAddr = match bind {
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(asked.map_or(loopback, |found| found.ip()), address.port())
+    let socket = UdpSocket::bind((bind, 0)).ok()?;
+    socket.connect((probe, 9)).ok()?;
+    let from = socket.local_addr().ok()?.ip();
+    (!from.is_unspecified()).then_some(from)
 }
 
 /// Whether this machine knows a way to an address at all.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rustls::crypto::aws_lc_rs;
 use s2n_quic::{
-    Client,
+    Client, Server,
     client::Connect,
     provider::{limits::Limits, tls::rustls as provider},
 };
@@ -125,6 +125,33 @@ async fn a_client_that_offers_only_classical_key_exchange_gets_no_link() {
     })
     .await;
     assert!(refused, "the classical client was connected");
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_is_named_for_what_it_is() {
+    let mut config = tls::server().expect("a server configuration");
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    let server = match Server::builder().with_tls(provider::Server::from(config)) {
+        Ok(builder) => builder,
+        Err(never) => match never {},
+    };
+    let mut server = server
+        .with_io("127.0.0.1:0")
+        .expect("loopback can be bound")
+        .start()
+        .expect("a server endpoint");
+    let address = server.local_addr().expect("it is bound");
+    let dialler = QuicDialler::bind().expect("a socket can be made");
+    let error = within("the refusal", async {
+        tokio::select! {
+            dialled = dialler.dial(address) => dialled.expect_err("another protocol"),
+            accepted = server.accept() => panic!("the server took it: {accepted:?}"),
+        }
+    })
+    .await;
+    assert!(matches!(error, LinkError::OtherProtocol { .. }), "{error}");
+    let text = format!("something answers at {address}, but it is no packhorse node");
+    assert!(error.to_string().starts_with(&text), "{error}");
 }
 
 #[tokio::test]
