@@ -1,7 +1,8 @@
 //! Becoming peers: ticket, peer and grants in one step.
 //!
 //! Both sides end here, each with its own record. Pairing again with a known node adds to what was
-//! granted and never takes away: taking away is `revoke`'s.
+//! granted and never takes away: of two ends of a grant the later one counts, and taking away is
+//! `revoke`'s. What was asked, here or there, is over with it.
 
 use packhorse_protocol::grant::{Grants, Held};
 use packhorse_protocol::handshake::Introduction;
@@ -13,7 +14,10 @@ use crate::store::error::Refused;
 use crate::store::view::View;
 
 use super::peers::{self, PeerRecord};
-use super::{head, invites};
+use super::{asking, deny, head, invites, requests};
+
+/// Tickets that one peer's record names; older ones are told by the tickets themselves.
+const TICKETS_MAX: usize = 16;
 
 /// What the inviter commits when a joiner has proven a ticket.
 #[derive(Clone, Debug)]
@@ -44,15 +48,46 @@ pub struct PairInviter {
 /// Spends a use of the ticket and makes the joiner a peer.
 pub(crate) fn pair_joiner(view: &mut View, pair: &PairJoiner) -> Result<PeerRecord, Refused> {
     let who = &pair.introduction;
-    let invite = invites::spend(view, pair.ticket_id, who.id, pair.now_ms)?;
+    let (invite, is_first) = invites::spend(view, pair.ticket_id, who.id, pair.now_ms)?;
+    let mut grants = Grants::none();
+    if is_first {
+        let until_ms = invite
+            .grants_for_ms
+            .map(|ms| pair.now_ms.saturating_add(ms));
+        for grant in invite.grants.iter() {
+            grants
+                .insert_until(grant.clone(), until_ms)
+                .map_err(Refused::Grants)?;
+        }
+    }
     // A peer that announces no address is dialled by nobody: it dials.
     let pairing = Pairing {
         who,
         name: None,
-        grants: &invite.grants,
+        grants: &grants,
         granted: &Grants::none(),
         addresses: &who.addresses,
+        ticket: Some(pair.ticket_id),
         now_ms: pair.now_ms,
+    };
+    pairing.commit(view)
+}
+
+/// Makes a node a peer that asked for it, as a person or the application decided.
+pub(crate) fn pair_asker(
+    view: &mut View,
+    who: &Introduction,
+    name: Option<&str>,
+    grants: &Grants,
+) -> Result<PeerRecord, Refused> {
+    let pairing = Pairing {
+        who,
+        name,
+        grants,
+        granted: &Grants::none(),
+        addresses: &who.addresses,
+        ticket: None,
+        now_ms: view.now_ms(),
     };
     pairing.commit(view)
 }
@@ -73,6 +108,7 @@ pub(crate) fn pair_inviter(view: &mut View, pair: &PairInviter) -> Result<PeerRe
         grants: &pair.grants,
         granted: &pair.granted,
         addresses: &addresses,
+        ticket: None,
         now_ms: view.now_ms(),
     };
     pairing.commit(view)
@@ -85,26 +121,44 @@ struct Pairing<'a> {
     grants: &'a Grants,
     granted: &'a Grants,
     addresses: &'a [String],
+    ticket: Option<[u8; 16]>,
     now_ms: u64,
 }
 
 impl Pairing<'_> {
     fn commit(&self, view: &mut View) -> Result<PeerRecord, Refused> {
-        match peers::by_id(view, &self.who.id)? {
-            Some(before) => self.pair_again(view, &before),
-            None => self.pair_first(view),
+        deny::check(view, &self.who.id)?;
+        requests::forget(view, &self.who.id);
+        // Whoever wanted it asked wanted this of it.
+        let mut grants = self.grants.clone();
+        let asked = asking::forget(view, &self.who.id)?;
+        add_grants(&mut grants, &asked, self.now_ms)?;
+        match peers::record_of(view, &self.who.id)? {
+            Some(before) if before.is_peer() => self.pair_again(view, &before, &grants),
+            before => self.pair_first(view, before, grants),
         }
     }
 
-    fn pair_first(&self, view: &mut View) -> Result<PeerRecord, Refused> {
+    /// A node that was forgotten and is allowed again takes the number it had: marks lie under it.
+    fn pair_first(
+        &self,
+        view: &mut View,
+        forgotten: Option<PeerRecord>,
+        grants: Grants,
+    ) -> Result<PeerRecord, Refused> {
         let name = self.free_name(view)?;
-        let number = head::next_peer(view)?;
+        let (number, failures, highest) = match &forgotten {
+            Some(record) => (record.number, record.failures, record.highest),
+            None => (head::next_peer(view)?, 0, None),
+        };
         let peer = PeerRecord {
             addresses: self.addresses.to_vec(),
-            grants: self.grants.clone(),
+            grants,
             granted: self.granted.clone(),
             last_seen_ms: Some(self.now_ms),
-            highest: Some(self.who.epoch),
+            highest: highest.or(Some(self.who.epoch)),
+            failures,
+            tickets: self.ticket.into_iter().collect(),
             ..PeerRecord::new(number, self.who.id, name, self.now_ms)
         };
         peers::add(view, &peer);
@@ -112,7 +166,12 @@ impl Pairing<'_> {
         Ok(peer)
     }
 
-    fn pair_again(&self, view: &mut View, before: &PeerRecord) -> Result<PeerRecord, Refused> {
+    fn pair_again(
+        &self,
+        view: &mut View,
+        before: &PeerRecord,
+        grants: &Grants,
+    ) -> Result<PeerRecord, Refused> {
         let mut after = before.clone();
         if let Some(name) = self.name {
             name.clone_into(&mut after.name);
@@ -120,9 +179,15 @@ impl Pairing<'_> {
         if !self.addresses.is_empty() {
             after.addresses = self.addresses.to_vec();
         }
-        add_grants(&mut after.grants, self.grants)?;
-        add_grants(&mut after.granted, self.granted)?;
+        add_grants(&mut after.grants, grants, self.now_ms)?;
+        add_grants(&mut after.granted, self.granted, self.now_ms)?;
         after.last_seen_ms = Some(self.now_ms);
+        if let Some(ticket) = self.ticket.filter(|id| !after.tickets.contains(id)) {
+            if after.tickets.len() >= TICKETS_MAX {
+                after.tickets.remove(0);
+            }
+            after.tickets.push(ticket);
+        }
         peers::put(view, before, &after)?;
         Ok(after)
     }
@@ -157,9 +222,17 @@ fn with_suffix(name: &str, count: u32) -> String {
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
 }
 
-fn add_grants(held: &mut Grants, more: &Grants) -> Result<(), Refused> {
+/// Adds grants; one that is held keeps the later of its ends. Those that have ended take no room.
+fn add_grants(held: &mut Grants, more: &Grants, now_ms: u64) -> Result<(), Refused> {
+    *held = held.alive(now_ms);
     for Held { grant, until_ms } in more.held() {
-        held.insert_until(grant.clone(), *until_ms)
+        let known = held.held().find(|known| known.grant == *grant);
+        let until_ms = match known {
+            // No end is the latest.
+            Some(known) => known.until_ms.zip(*until_ms).map(|(one, two)| one.max(two)),
+            None => *until_ms,
+        };
+        held.insert_until(grant.clone(), until_ms)
             .map_err(Refused::Grants)?;
     }
     Ok(())
