@@ -1,6 +1,7 @@
 //! The store's actor: keeps one writer thread running.
 //!
-//! * owns: the task that holds the current writer thread
+//! * owns: the task that holds the current writer thread, and has it look at the disk when nothing
+//!   else does
 //! * listens to: the thread's end
 //! * tells: nobody
 //! * dies when: the thread panicked (restartable) or the engine takes no more writes (fatal)
@@ -8,15 +9,19 @@
 //!
 //! It never touches a row: handles send jobs to the queue, and the queue outlives this actor.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
-    store::{EngineError, Opened, Writer, WriterEnd},
+    store::{EngineError, Opened, StoreHandle, Writer, WriterEnd},
     supervise::{Cause, Fatal},
 };
+
+/// How often the disk is looked at while nothing is written: so soon it is noticed that space is
+/// back.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The store actor's messages.
 #[derive(Debug)]
@@ -40,8 +45,21 @@ pub(crate) struct StoreKeeperState {
 }
 
 /// Waits for the writer's end; stops it first when asked to.
-async fn hold(mut writer: Writer, stop: oneshot::Receiver<()>, myself: ActorRef<StoreKeeperMsg>) {
+async fn hold(
+    mut writer: Writer,
+    store: StoreHandle,
+    stop: oneshot::Receiver<()>,
+    myself: ActorRef<StoreKeeperMsg>,
+) {
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // Before every batch the writer looks, also before an empty one.
+            let _ = store.pulse().await;
+        }
+    };
     tokio::select! {
+        () = look => {}
         end = writer.ended() => {
             let _ = myself.cast(StoreKeeperMsg::Ended(end));
         }
@@ -66,7 +84,7 @@ impl Actor for StoreKeeper {
         let writer = self.opened.start_writer()?;
         let (stop, stopped) = oneshot::channel();
         let mut holding = JoinSet::new();
-        holding.spawn(hold(writer, stopped, myself));
+        holding.spawn(hold(writer, self.opened.handle(), stopped, myself));
         Ok(StoreKeeperState {
             holding,
             stop: Some(stop),

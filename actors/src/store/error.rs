@@ -10,8 +10,11 @@ use std::path::PathBuf;
 use packhorse_protocol::grant::GrantError;
 use packhorse_protocol::limits::KEY_BYTES_MAX;
 use packhorse_protocol::message::MessageFault;
+use packhorse_protocol::node_id::NodeId;
 use packhorse_protocol::text::TextError;
 
+use super::space::{Bytes, Shortage};
+use super::tables::asking::ASKINGS_MAX;
 use super::tables::invites::TicketRefusal;
 use super::tables::peers::PeerNumber;
 
@@ -46,6 +49,14 @@ pub enum OpenError {
         marked: u64,
         /// Where the journals were copied before anything touched them.
         aside: PathBuf,
+    },
+    /// No room is left on the disk for opening. Nothing is lost; make room and start again.
+    #[error("the disk under {} is full ({} free): make room on it and start again; what the store holds is safe", .folder.display(), Bytes(*.free))]
+    Full {
+        /// The data folder.
+        folder: PathBuf,
+        /// Bytes free on it, the reserve given up.
+        free: u64,
     },
     /// A newer version of this program wrote the store. Use that version, or a newer one.
     #[error("the store has format {found}, this version knows {known}")]
@@ -153,6 +164,29 @@ pub enum Refused {
     /// The ticket does not pair anybody.
     #[error("{0}")]
     Ticket(TicketRefusal),
+    /// More tickets than are kept. Revoke some, or let them expire.
+    #[error("{count} tickets, the limit is {limit}")]
+    TooManyTickets {
+        /// How many there would be.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// What is left of a node that was forgotten is still being put aside. Try again in a moment.
+    #[error("what is left of {0} is still being put aside; try again in a moment")]
+    StillForgetting(NodeId),
+    /// A person forgot or rejected this node, and no ticket overrides that. Allow it first.
+    #[error("{0} is denied here")]
+    Denied(NodeId),
+    /// Nobody with this identity asks to be paired, and nobody with it is asked.
+    #[error("there is no request of {0}, and none to it")]
+    NoSuchRequest(NodeId),
+    /// The node that is to be asked, rejected or denied is a peer. To deny a peer, forget it.
+    #[error("already paired with it, as {0:?}")]
+    AlreadyPaired(String),
+    /// As many nodes are asked as may be at once. Withdraw one.
+    #[error("{ASKINGS_MAX} nodes are asked to be paired, which is the limit")]
+    TooManyAskings,
     /// Another peer has this name. Choose another.
     #[error("another peer is named {0:?}")]
     NameTaken(String),
@@ -171,6 +205,9 @@ pub enum Refused {
     /// No such dead letter. It was put back or dropped.
     #[error("there is no such dead letter")]
     NoSuchArrivedLetter,
+    /// There is no room for new work. What is here is kept, and it is taken again when there is.
+    #[error("{0}")]
+    Full(Shortage),
     /// The store has given out all its numbers of this kind.
     #[error("no {0} is left")]
     Exhausted(&'static str),
@@ -192,7 +229,8 @@ pub enum StoreError {
     /// The job was run and decided against it. Nothing was written.
     #[error(transparent)]
     Refused(Refused),
-    /// The disk is full. Nothing was acknowledged; make space and restart the node.
+    /// There is no room for new work. Nothing of it was acknowledged; it is taken again when there
+    /// is room.
     #[error("storage is full: {what}")]
     Full {
         /// What is full.
@@ -261,6 +299,9 @@ impl From<Refused> for StoreError {
                 what: format!("the record {key}"),
             },
             Refused::Unreadable(error) => error.into(),
+            Refused::Full(shortage) => Self::Full {
+                what: shortage.to_string(),
+            },
             other => Self::Refused(other),
         }
     }

@@ -32,14 +32,16 @@ use fjall::{
 };
 
 use super::engine::{Change, Engine, Pair, Snapshot};
+use super::engine_files;
 use super::error::{EngineError, OpenError};
 use super::keys::Space;
 use super::mark_file::MarkFile;
 use super::pause;
+use super::reserve::Levels;
 
 const MIB: u64 = 1 << 20;
 /// fjall's least. Sealed journals beyond it push idle keyspaces to flush.
-const JOURNAL_BYTES_MAX: u64 = 64 * MIB;
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 64 * MIB;
 /// Point reads are of small, hot records; scans of queues are read once.
 const CACHE_BYTES: u64 = 8 * MIB;
 /// Values from here on lie apart from their keys, so that compaction does not copy them again.
@@ -48,12 +50,19 @@ const SEPARATED_FROM_BYTES: u32 = 4 << 10;
 const SEPARATED_FILE_BYTES: u64 = 16 * MIB;
 /// Open files kept: tables are few and the default of 900 is most of a process's limit.
 const FILES_CACHED_MAX: usize = 128;
+/// Below this much beside twice what is kept, rewriting tables is not worth its work.
+const SHED_FROM_BYTES: u64 = 16 * MIB;
 /// How often, and at most how many times, a clean end looks whether buffers have reached their
 /// tables: 10 s in all.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 const FLUSH_POLLS_MAX: u128 = 5_000;
-/// Below this much free space a failed write is taken for a full disk.
-const FULL_BELOW_BYTES: u64 = 80 * MIB;
+
+/// The largest of the write buffers.
+pub(crate) const WRITE_BUFFER_BYTES_MAX: u64 = write_buffer_bytes(Space::Outbox);
+/// All of them.
+pub(crate) const WRITE_BUFFERS_BYTES: u64 = write_buffer_bytes(Space::Small)
+    + write_buffer_bytes(Space::Outbox)
+    + write_buffer_bytes(Space::Inbox);
 
 const fn write_buffer_bytes(space: Space) -> u64 {
     match space {
@@ -74,6 +83,7 @@ pub(crate) struct FjallEngine {
 impl FjallEngine {
     /// Opens or creates the database in `path`.
     pub(crate) fn open(path: &Path, mark: MarkFile, folder: &Path) -> Result<Self, OpenError> {
+        engine_files::check(path)?;
         // fjall asserts while it recovers; for us that is damage like any other.
         let opened = std::panic::catch_unwind(|| open_database(path));
         let (database, spaces) = match opened {
@@ -115,8 +125,12 @@ impl FjallEngine {
         {
             return true;
         }
-        rustix::fs::statvfs(&self.path)
-            .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < FULL_BELOW_BYTES)
+        rustix::fs::statvfs(&self.path).is_ok_and(|stat| {
+            let levels = Levels::of(stat.f_blocks.saturating_mul(stat.f_frsize));
+            // What the failed flush had written is given back when it fails.
+            let full_below = levels.line + WRITE_BUFFER_BYTES_MAX;
+            stat.f_bavail.saturating_mul(stat.f_frsize) < full_below
+        })
     }
 }
 
@@ -197,6 +211,38 @@ impl Engine for FjallEngine {
         self.mark.reset(number).map_err(mark_error)
     }
 
+    fn shed(&self, live: u64) {
+        let flushed = self
+            .spaces
+            .iter()
+            .try_for_each(|keyspace| keyspace.rotate_memtable().map(|_| ()));
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "write buffers could not be flushed to make room");
+            return;
+        }
+        pause::poll(FLUSH_POLLS_MAX, FLUSH_POLL, || {
+            self.spaces
+                .iter()
+                .all(|keyspace| keyspace.sealed_memtable_count() == 0)
+        });
+        // Rewriting a long backlog would take minutes and win nothing.
+        let used = self.database.disk_space().unwrap_or(0);
+        if used < live.saturating_mul(2).saturating_add(SHED_FROM_BYTES) {
+            return;
+        }
+        for space in Space::ALL {
+            if let Err(error) = self.keyspace(space).major_compact() {
+                let keyspace = space.name();
+                tracing::warn!(%error, keyspace, "a keyspace could not be rewritten to make room");
+            }
+        }
+        tracing::info!(
+            before = used,
+            after = self.database.disk_space().unwrap_or(0),
+            "space was given back"
+        );
+    }
+
     fn settle_down(&self, number: u64) -> Result<(), EngineError> {
         if let Some(error) = self.failed.get() {
             return Err(error.clone());
@@ -271,10 +317,12 @@ fn open_error(error: fjall::Error, folder: &Path) -> OpenError {
         fjall::Error::Locked => OpenError::Locked {
             folder: folder.to_owned(),
         },
-        fjall::Error::Io(source) => OpenError::Io {
-            what: "open the database".into(),
-            source,
-        },
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
+            OpenError::Io {
+                what: "open the database".into(),
+                source,
+            }
+        }
         other => OpenError::Damaged {
             what: other.to_string(),
         },

@@ -8,17 +8,19 @@
 //! DATA/            0700
 //!   lock           held by flock for as long as the store is open
 //!   commit.mark    see mark_file.rs
+//!   reserve        space set aside, see reserve.rs
 //!   db/            the engine's
 //!   aside/NUMBER/  journals as they were found after an unclean end, NUMBER = commit.mark's
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::OpenError;
+use super::journal_tail;
 use super::pause;
 
 /// How often a held lock is tried again.
@@ -45,6 +47,7 @@ impl Folder {
         };
         private_folder(&folder.database())?;
         check_mode(&folder.mark(), 0o600)?;
+        check_mode(&folder.reserve(), 0o600)?;
         Ok(folder)
     }
 
@@ -62,6 +65,11 @@ impl Folder {
         self.path.join("commit.mark")
     }
 
+    /// Where the reserve lies.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
     /// Where journals are copied after an unclean end at commit `number`.
     pub(crate) fn aside(&self, number: u64) -> PathBuf {
         self.path.join("aside").join(format!("{number:020}"))
@@ -71,14 +79,25 @@ impl Folder {
     ///
     /// CRASH: copied under another name and renamed when whole. An existing copy for the same
     /// commit is the better one: a second attempt would copy what the first one truncated.
-    pub(crate) fn copy_journals_aside(&self, number: u64) -> Result<(), OpenError> {
+    ///
+    /// Returns whether they are aside; with less than `room` bytes for them they are not copied.
+    pub(crate) fn copy_journals_aside(&self, number: u64, room: u64) -> Result<bool, OpenError> {
         let done = self.aside(number);
         if done.exists() {
-            return Ok(());
+            return Ok(true);
         }
         let journals = self.journals()?;
         if journals.is_empty() {
-            return Ok(());
+            return Ok(true);
+        }
+        let used: u64 = journals.iter().map(|path| allocated(path)).sum();
+        if used > room {
+            tracing::warn!(
+                used,
+                room,
+                "the journals of an unclean end are not copied aside: the disk is full"
+            );
+            return Ok(false);
         }
         let part = done.with_extension("part");
         private_folder(&self.path.join("aside"))?;
@@ -91,6 +110,22 @@ impl Folder {
             copy_used_part(&journal, &part.join(name)).map_err(io_error("copy a journal aside"))?;
         }
         fs::rename(&part, &done).map_err(io_error("name a copy of journals"))?;
+        Ok(true)
+    }
+
+    /// Cuts what a power cut left with holes off the newest journal; see `journal_tail.rs`.
+    pub(crate) fn cut_newest_journal(&self) -> Result<(), OpenError> {
+        let number = |path: &PathBuf| {
+            let stem = path.file_stem()?.to_str()?;
+            stem.parse::<u64>().ok()
+        };
+        let Some(newest) = self.journals()?.into_iter().max_by_key(number) else {
+            return Ok(());
+        };
+        let bytes = journal_tail::cut(&newest).map_err(io_error("read the newest journal"))?;
+        if bytes > 0 {
+            tracing::warn!(bytes, journal = %newest.display(), "a batch with holes was cut off; the journal as it was is kept aside");
+        }
         Ok(())
     }
 
@@ -122,6 +157,11 @@ impl Folder {
         }
         Ok(journals)
     }
+}
+
+/// Bytes that a file takes on its disk.
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512))
 }
 
 /// Journals are preallocated: a copy without the zeros behind their end is a fraction of the size.

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,8 +21,13 @@ use super::engine::{Change, Engine, Pair, Snapshot};
 use super::error::EngineError;
 use super::keys::Space;
 use super::mark_file::Mark;
+use super::space::Volume;
 
 type Rows = Arc<BTreeMap<Bytes, Bytes>>;
+type Torn = [BTreeMap<Bytes, Bytes>; 3];
+
+/// More than any test fills.
+const FREE_UNLESS_SET: u64 = 1 << 50;
 
 /// Steps of one commit, in their order; the power can go before each.
 const STEPS: [Step; 5] = [
@@ -56,11 +62,16 @@ struct State {
     /// Written, not synced.
     pending: Option<Vec<Change>>,
     mark: Option<Mark>,
+    /// Rows in blocks that cannot be read, as they were.
+    torn: Torn,
     life: u64,
     powered: bool,
     open: bool,
     steps_left: Option<u64>,
     full: bool,
+    /// Bytes free beside the reserve, and bytes in it.
+    free: u64,
+    reserved: u64,
     commits: u64,
 }
 
@@ -81,6 +92,7 @@ impl MemoryDisk {
         Self {
             state: Arc::new(Mutex::new(State {
                 seed,
+                free: FREE_UNLESS_SET,
                 ..State::default()
             })),
             probe: Arc::default(),
@@ -118,6 +130,17 @@ impl MemoryDisk {
         self.lock().full = full;
     }
 
+    /// Says how many bytes are free beside the reserve. Nothing that is written changes it.
+    pub fn set_free(&self, bytes: u64) {
+        self.lock().free = bytes;
+    }
+
+    /// How many bytes are set aside.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.lock().reserved
+    }
+
     /// How many commits have been made durable.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -147,6 +170,16 @@ impl MemoryDisk {
         let mut state = self.lock();
         Arc::make_mut(&mut state.synced[space as usize]).remove(key);
         state.visible[space as usize] = state.synced[space as usize].clone();
+    }
+
+    /// Makes one row's block unreadable: the row cannot be read, and a scan ends there and shows
+    /// nothing of what lies behind it.
+    pub fn tear(&self, space: Space, key: &[u8]) {
+        let mut state = self.lock();
+        let row = state.synced[space as usize].get_key_value(key);
+        if let Some((key, value)) = row.map(|(key, value)| (key.clone(), value.clone())) {
+            state.torn[space as usize].insert(key, value);
+        }
     }
 
     /// Says that commit `number` had been durable, as a `commit.mark` ahead of the rows would.
@@ -182,6 +215,38 @@ impl MemoryDisk {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Volume for MemoryDisk {
+    fn free(&self) -> io::Result<u64> {
+        Ok(self.lock().free)
+    }
+
+    fn total(&self) -> io::Result<u64> {
+        Ok(FREE_UNLESS_SET)
+    }
+
+    fn reserved(&self) -> u64 {
+        MemoryDisk::reserved(self)
+    }
+
+    fn make_reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let missing = bytes.saturating_sub(state.reserved);
+        if state.free < missing {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.free -= missing;
+        state.reserved = bytes;
+        Ok(())
+    }
+
+    fn release_reserve(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.free += state.reserved;
+        state.reserved = 0;
+        Ok(())
     }
 }
 
@@ -303,6 +368,7 @@ impl Engine for MemoryEngine {
         }
         Ok(Box::new(MemorySnapshot {
             rows: state.visible.clone(),
+            torn: state.torn.clone(),
         }))
     }
 
@@ -342,11 +408,17 @@ impl Drop for MemoryEngine {
 
 struct MemorySnapshot {
     rows: [Rows; 3],
+    torn: Torn,
 }
 
 impl Snapshot for MemorySnapshot {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.rows[space as usize].get(key).cloned())
+        let found = self.rows[space as usize].get(key);
+        // What was written since lies elsewhere.
+        if found.is_some() && found == self.torn[space as usize].get(key) {
+            return Err(unreadable());
+        }
+        Ok(found.cloned())
     }
 
     fn scan<'a>(
@@ -359,7 +431,15 @@ impl Snapshot for MemorySnapshot {
             return Box::new(std::iter::empty());
         }
         let range = (Bound::Included(from), Bound::Excluded(end));
+        let torn = self.torn[space as usize].range::<[u8], _>(range).next();
+        let torn = torn.map(|(key, _)| key);
         let rows = self.rows[space as usize].range::<[u8], _>(range);
-        Box::new(rows.map(|(key, value)| Ok((key.clone(), value.clone()))))
+        let rows = rows.take_while(move |(key, _)| torn.is_none_or(|torn| *key < torn));
+        let rows = rows.map(|(key, value)| Ok((key.clone(), value.clone())));
+        Box::new(rows.chain(torn.map(|_| Err(unreadable()))))
     }
+}
+
+fn unreadable() -> EngineError {
+    EngineError::Read("a block cannot be read (simulation)".into())
 }

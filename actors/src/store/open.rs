@@ -8,6 +8,7 @@
 //! Read [`Store::open`].
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -15,27 +16,34 @@ use std::time::Duration;
 
 use packhorse_protocol::epoch::Epoch;
 use packhorse_protocol::node_id::NodeId;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::env::Env;
+use crate::events::Fact;
 
-use super::engine::{Engine, Snapshot, end_of};
-use super::error::{EngineError, OpenError, ReadFault, Refused, StoreError};
+use super::engine::Engine;
+use super::error::{OpenError, ReadFault, Refused, StoreError};
 use super::fjall_engine::FjallEngine;
 use super::folder::Folder;
+use super::found::{check_heads, commit_number, engine_failed, highest_boot, is_empty};
 use super::handed::Handed;
 use super::handle::StoreHandle;
-use super::keys::{Key, Meta, Space, Table};
+use super::keys::{Key, Meta, Space};
 use super::mark_file::{Mark, MarkFile};
 use super::memory_engine::MemoryDisk;
 use super::pause;
 use super::quarantine::Quarantine;
+use super::quota::Quotas;
 use super::reader::Reader;
-use super::seal::{BootRecord, NotOpened, Vault};
+use super::reserve::Keeper;
+use super::room::RoomKeeper;
+use super::seal::{BootRecord, Vault};
 use super::shared::{Envelope, LISTINGS_MAX, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX, Shared};
+use super::shed::Shed;
 use super::signals::Signals;
-use super::tables::head::{self, FORMAT, Head, decode_u32, decode_u64, encode_u64};
-use super::tables::{events, invites, lines};
+use super::space::FolderVolume;
+use super::tables::head::{self, FORMAT, Head, decode_u32, encode_u64};
+use super::tables::{events, held, inbox, invites, lines};
 use super::view::{self, Source, View};
 use super::writer::{self, Writer};
 
@@ -72,6 +80,8 @@ pub struct StoreConfig {
     pub lock_wait: Duration,
     /// Opens although commits that had been durable are gone.
     pub accept_lost_commits: bool,
+    /// What the boxes may hold.
+    pub quotas: Quotas,
 }
 
 impl StoreConfig {
@@ -91,6 +101,7 @@ impl StoreConfig {
             env,
             lock_wait: LOCK_WAIT,
             accept_lost_commits: false,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -123,28 +134,37 @@ impl Store {
     /// Opens or creates a store. Blocks; call it on a blocking thread.
     pub fn open(config: &StoreConfig) -> Result<Opened, OpenError> {
         let opening = Opening::begin(config)?;
-        let opened = opening.finish(config)?;
-        Ok(opened)
+        let volume = opening.keeper.volume();
+        opening.finish(config).map_err(|error| match error {
+            OpenError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                OpenError::Full {
+                    folder: config.folder.clone(),
+                    free: volume.free().unwrap_or(0),
+                }
+            }
+            error => error,
+        })
     }
 }
 
 /// A store whose engine is open and about which nothing is known yet.
-struct Opening {
-    engine: Arc<dyn Engine>,
-    folder: Option<Folder>,
-    mark: Option<Mark>,
+pub(super) struct Opening {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) folder: Option<Folder>,
+    pub(super) mark: Option<Mark>,
+    pub(super) keeper: Keeper,
 }
 
 /// What was found in the store before anything is written.
-struct Found {
+pub(super) struct Found {
     is_new: bool,
     /// Number of the last commit.
-    recovered: u64,
+    pub(super) recovered: u64,
     highest_boot: u32,
 }
 
 impl Opening {
-    fn begin(config: &StoreConfig) -> Result<Self, OpenError> {
+    pub(super) fn begin(config: &StoreConfig) -> Result<Self, OpenError> {
         match &config.engine {
             EngineKind::Memory(disk) => {
                 let locked = || OpenError::Locked {
@@ -155,26 +175,30 @@ impl Opening {
                     engine: Arc::new(engine),
                     folder: None,
                     mark,
+                    keeper: Keeper::new(Arc::new(disk.clone())),
                 })
             }
             EngineKind::Fjall => {
                 let folder = Folder::take(&config.folder, config.lock_wait)?;
-                let (file, mark) =
-                    MarkFile::open(&folder.mark()).map_err(|source| OpenError::Io {
-                        what: "open commit.mark".into(),
-                        source,
+                let volume = FolderVolume::new(folder.path(), folder.reserve());
+                let keeper = Keeper::new(Arc::new(volume));
+                let free = keeper.before_open();
+                let (engine, mark) =
+                    open_files(&folder, &keeper, free).map_err(|error| match error {
+                        error if keeper.is_without_room() => {
+                            tracing::error!(%error, "the store does not open on a full disk");
+                            OpenError::Full {
+                                folder: config.folder.clone(),
+                                free,
+                            }
+                        }
+                        error => error,
                     })?;
-                // ORDER: before the engine opens, which may truncate what it cannot read.
-                if let Some(mark) = mark
-                    && !mark.clean
-                {
-                    folder.copy_journals_aside(mark.number)?;
-                }
-                let engine = FjallEngine::open(&folder.database(), file, folder.path())?;
                 Ok(Self {
                     engine: Arc::new(engine),
                     folder: Some(folder),
                     mark,
+                    keeper,
                 })
             }
         }
@@ -204,8 +228,10 @@ impl Opening {
         vault.begin(boot, &record);
         let vault = Arc::new(vault);
 
+        // CRASH: until the first commit, which tells of them, lost commits are found missing again.
+        let marked = self.mark.map_or(0, |mark| mark.number);
         self.engine
-            .note_open(found.recovered)
+            .note_open(found.recovered.max(marked))
             .map_err(engine_failed)?;
         let mut view = View::new(vault.clone(), quarantine.clone(), epoch);
         let changed_hands = self.first_commit(config, &mut view, &found, boot, &record)?;
@@ -220,7 +246,10 @@ impl Opening {
         let reader = Reader::new(snapshot, vault.clone(), quarantine.clone());
         let newest_event = events::ring(&reader).map_err(read_failed)?.next - 1;
         let signals = Signals::new(lines::all(&reader).map_err(read_failed)?, newest_event);
+        let held = held::held(&reader).map_err(read_failed)?;
         drop(reader);
+        let mut room = RoomKeeper::new(self.keeper, config.quotas);
+        room.look_at_open();
 
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
         let shared = Shared {
@@ -229,6 +258,8 @@ impl Opening {
             quarantine,
             signals,
             handed: Handed::default(),
+            storage: watch::Sender::new(room.storage(held)),
+            room: Mutex::new(room),
             epoch,
             env: config.env.clone(),
             jobs,
@@ -236,6 +267,7 @@ impl Opening {
             queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
+            shed: Shed::default(),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "fault")]
@@ -251,16 +283,15 @@ impl Opening {
     }
 
     /// Reads what says whose store this is and whether it is whole. Writes nothing.
-    fn look(
+    pub(super) fn look(
         &self,
         config: &StoreConfig,
         vault: &Vault,
         quarantine: &Quarantine,
     ) -> Result<Found, OpenError> {
         let snapshot = self.engine.snapshot().map_err(engine_failed)?;
-        let marked = self.mark.map_or(0, |mark| mark.number);
         if is_empty(&*snapshot)? {
-            self.check_loss(config, 0, marked)?;
+            self.check_loss(config, 0)?;
             return Ok(Found {
                 is_new: true,
                 recovered: 0,
@@ -270,7 +301,7 @@ impl Opening {
         check_heads(config, &*snapshot, vault, quarantine)?;
         let highest_boot = highest_boot(&*snapshot)?;
         let recovered = commit_number(&*snapshot, vault)?;
-        self.check_loss(config, recovered, marked)?;
+        self.check_loss(config, recovered)?;
         Ok(Found {
             is_new: false,
             recovered,
@@ -278,32 +309,32 @@ impl Opening {
         })
     }
 
-    fn check_loss(
-        &self,
-        config: &StoreConfig,
-        recovered: u64,
-        marked: u64,
-    ) -> Result<(), OpenError> {
-        if recovered >= marked {
-            return Ok(());
+    fn check_loss(&self, config: &StoreConfig, recovered: u64) -> Result<(), OpenError> {
+        match self.loss(config, recovered) {
+            None => Ok(()),
+            Some(error) if config.accept_lost_commits => {
+                tracing::error!(%error, "that is accepted");
+                Ok(())
+            }
+            Some(error) => Err(error),
         }
-        if config.accept_lost_commits {
-            tracing::error!(recovered, marked, "commits are lost, and that is accepted");
-            return Ok(());
-        }
-        let aside = match &self.folder {
-            Some(folder) => folder.aside(marked),
-            None => config.folder.clone(),
-        };
-        Err(OpenError::LostCommits {
+    }
+
+    /// What is missing of what had been durable.
+    fn loss(&self, config: &StoreConfig, recovered: u64) -> Option<OpenError> {
+        let marked = self.mark.map_or(0, |mark| mark.number);
+        (recovered < marked).then(|| OpenError::LostCommits {
             recovered,
             marked,
-            aside,
+            aside: match &self.folder {
+                Some(folder) => folder.aside(marked),
+                None => config.folder.clone(),
+            },
         })
     }
 
     /// A store that does not say its floor cannot be trusted with a boot number.
-    fn boot_floor(
+    pub(super) fn boot_floor(
         &self,
         vault: &Vault,
         quarantine: &Quarantine,
@@ -351,7 +382,21 @@ impl Opening {
         let bytes = view.vault().boot_record_bytes(boot, record);
         view.put(Key::boot(boot), bytes);
         let changed_hands = head::claim(view, config.node_id.as_bytes()).map_err(refused)?;
+        let lost = self.loss(config, found.recovered);
+        if let Some(error) = &lost
+            && let OpenError::LostCommits { marked, .. } = error
+        {
+            view.fact(Fact::LostCommits {
+                count: marked.saturating_sub(found.recovered),
+                text: error.to_string(),
+            });
+        }
         self.commit(view, found.recovered + 1)?;
+        if lost.is_some() {
+            // ORDER: after the commit that tells of the loss; the higher mark must not outlive it.
+            let number = found.recovered + 1;
+            self.engine.note_open(number).map_err(engine_failed)?;
+        }
         Ok(changed_hands)
     }
 
@@ -366,6 +411,7 @@ impl Opening {
         view.begin_job(config.env.now_ms());
         lines::retire_empty(view).map_err(refused)?;
         invites::forget_expired(view).map_err(refused)?;
+        mend_counters(view).map_err(refused)?;
         // Nobody watches yet, and what waits is read from the lines.
         view.take_notes();
         if view.changes() == 0 {
@@ -376,6 +422,10 @@ impl Opening {
     }
 
     fn commit(&self, view: &mut View, number: u64) -> Result<(), OpenError> {
+        let facts = view.take_facts();
+        if !facts.is_empty() {
+            events::append(view, facts).map_err(read_failed)?;
+        }
         view.put(Key::meta(Meta::Commit), encode_u64(number));
         self.engine
             .commit(number, view.close_batch())
@@ -383,96 +433,40 @@ impl Opening {
     }
 }
 
-fn is_empty(snapshot: &dyn Snapshot) -> Result<bool, OpenError> {
-    for space in Space::ALL {
-        if let Some(pair) = snapshot.scan(space, &[0], &[0xff; 32]).next() {
-            pair.map_err(engine_failed)?;
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// A wrong key is told from damage, and neither is taken for a new store.
-fn check_heads(
-    config: &StoreConfig,
-    snapshot: &dyn Snapshot,
-    vault: &Vault,
-    quarantine: &Quarantine,
-) -> Result<(), OpenError> {
-    let mut heads = Vec::new();
-    for copy in [1, 2] {
-        let key = Key::head(copy);
-        let bytes = snapshot
-            .get(Space::Small, key.as_bytes())
-            .map_err(engine_failed)?;
-        let head = bytes.and_then(|bytes| Head::decode(&bytes).ok());
-        heads.push((key, head));
-    }
-    if let Some(head) = heads
-        .iter()
-        .filter_map(|(_, head)| *head)
-        .find(|head| head.format > FORMAT)
+fn open_files(
+    folder: &Folder,
+    keeper: &Keeper,
+    free: u64,
+) -> Result<(FjallEngine, Option<Mark>), OpenError> {
+    let (file, mark) = MarkFile::open(&folder.mark()).map_err(|source| OpenError::Io {
+        what: "open commit.mark".into(),
+        source,
+    })?;
+    // ORDER: before the engine opens, which may truncate what it cannot read.
+    if let Some(mark) = mark
+        && !mark.clean
     {
-        return Err(OpenError::TooNew {
-            found: head.format,
-            known: FORMAT,
-        });
-    }
-    let ours = Head {
-        format: FORMAT,
-        fingerprint: vault.fingerprint(),
-    };
-    match heads.as_slice() {
-        [(_, Some(a)), (_, Some(b))] if a == b && *a != ours => Err(OpenError::WrongKey {
-            folder: config.folder.clone(),
-        }),
-        heads if heads.iter().any(|(_, head)| *head == Some(ours)) => {
-            for (key, _) in heads.iter().filter(|(_, head)| *head != Some(ours)) {
-                quarantine.note(key);
-            }
-            Ok(())
+        let room = free.saturating_sub(keeper.levels().critical);
+        // Without a copy nothing is cut: what is there is all that a person could look at.
+        if folder.copy_journals_aside(mark.number, room)? {
+            folder.cut_newest_journal()?;
         }
-        _ => Err(OpenError::Damaged {
-            what: "neither copy of the store's head reads".into(),
-        }),
     }
+    let engine = FjallEngine::open(&folder.database(), file, folder.path())?;
+    Ok((engine, mark))
 }
 
-/// The highest boot number that was ever begun, whether or not its record reads.
-fn highest_boot(snapshot: &dyn Snapshot) -> Result<u32, OpenError> {
-    let from = Key::table(Table::Boot);
-    let mut highest = 0;
-    for pair in snapshot.scan(Space::Small, from.as_bytes(), &end_of(from.as_bytes())) {
-        let (key, _) = pair.map_err(engine_failed)?;
-        highest = Key::from_bytes(&key).map_or(highest, |key| highest.max(key.last_u32()));
-    }
-    Ok(highest)
-}
-
-fn commit_number(snapshot: &dyn Snapshot, vault: &Vault) -> Result<u64, OpenError> {
-    let key = Key::meta(Meta::Commit);
-    let damaged = || OpenError::Damaged {
-        what: "the commit number does not open".into(),
-    };
-    let value = snapshot
-        .get(Space::Small, key.as_bytes())
-        .map_err(engine_failed)?;
-    let value = value.ok_or_else(damaged)?;
-    let plain = view::open(vault, snapshot, &key, &value).map_err(engine_failed)?;
-    let plain = plain.map_err(|NotOpened| damaged())?;
-    decode_u64(&plain).map_err(|_| damaged())
-}
-
-fn engine_failed(error: EngineError) -> OpenError {
-    match error {
-        EngineError::Full => OpenError::Io {
-            what: "write to the store".into(),
-            source: std::io::ErrorKind::StorageFull.into(),
-        },
-        other => OpenError::Damaged {
-            what: other.to_string(),
-        },
+/// The counters of the boxes, as far as they are seen to be wrong without reading a row.
+fn mend_counters(view: &mut View) -> Result<(), Refused> {
+    let waiting = lines::all(view)?
+        .iter()
+        .map(|(.., line)| line.waiting())
+        .sum();
+    match inbox::waiting_count(view) {
+        Ok(arrived) => held::mend(view, waiting, arrived),
+        // Nothing that is asked for yet depends on it.
+        Err(fault) if fault.is_damage() => Ok(()),
+        Err(fault) => Err(fault.into()),
     }
 }
 
@@ -538,6 +532,7 @@ impl Opened {
             .take();
         let Some(engine) = engine else { return Ok(()) };
         self.wait_for_reads();
+        self.shared.shed.wait();
         let outcome = match self.shared.failed.get() {
             Some(error) => Err(error.clone()),
             None => engine.settle_down(self.shared.committed.load(Ordering::Acquire)),

@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use packhorse_protocol::epoch::Epoch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::env::Env;
 
@@ -17,8 +17,11 @@ use super::error::{EngineError, StoreError};
 use super::handed::Handed;
 use super::quarantine::Quarantine;
 use super::reader::Reader;
+use super::room::RoomKeeper;
 use super::seal::Vault;
+use super::shed::Shed;
 use super::signals::Signals;
+use super::space::Storage;
 use super::view::View;
 
 /// Jobs that may wait for the writer. Behind it `write` waits.
@@ -55,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) signals: Signals,
     pub(crate) handed: Handed,
+    /// What is short. Only the writer takes it, so nobody waits for it.
+    pub(crate) room: Mutex<RoomKeeper>,
+    /// How the store stands with its space.
+    pub(crate) storage: watch::Sender<Storage>,
     pub(crate) epoch: Epoch,
     pub(crate) env: Env,
     pub(crate) jobs: mpsc::Sender<Envelope>,
@@ -62,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) queue_bytes: Arc<Semaphore>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) listings: Arc<Semaphore>,
+    pub(crate) shed: Shed,
     pub(crate) failed: OnceLock<EngineError>,
     pub(crate) closed: AtomicBool,
     /// Deaths of the writer that a test ordered.
@@ -76,6 +84,10 @@ impl Shared {
     pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, StoreError> {
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         engine.clone().ok_or(StoreError::Closed)
+    }
+
+    pub(crate) fn room(&self) -> MutexGuard<'_, RoomKeeper> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is committed now.

@@ -22,8 +22,9 @@ use crate::events::Fact;
 use super::error::{EngineError, StoreError};
 use super::keys::{Key, Meta};
 use super::shared::{Envelope, Job, Shared};
-use super::tables::events;
+use super::space::Shortage;
 use super::tables::head::encode_u64;
+use super::tables::{events, held};
 use super::view::View;
 
 /// Changes after which a batch is closed: about 10 ms of work, so that no job waits for long.
@@ -176,6 +177,7 @@ fn run(shared: &Shared, stop: &AtomicBool) -> WriterEnd {
         match outcome {
             Ok(()) => batch.into_iter().for_each(|ran: Ran| ran.answer(Ok(()))),
             Err(error) => {
+                let error = blame(shared, error);
                 fail(shared, &mut queue, batch, &error);
                 return WriterEnd::Failed(error);
             }
@@ -209,7 +211,12 @@ fn gather(
                     tracing::error!(%error, "the store gives no snapshot");
                 });
                 match snapshot {
-                    Ok(snapshot) => view.begin_batch(snapshot),
+                    Ok(snapshot) => {
+                        view.begin_batch(snapshot);
+                        let (now_ms, monotonic_ms) =
+                            (shared.env.now_ms(), shared.env.monotonic_ms());
+                        shared.room().look(view, now_ms, monotonic_ms);
+                    }
                     Err(error) => {
                         batch.push(Ran { job, bytes });
                         return Err(error);
@@ -246,6 +253,9 @@ fn gather(
 
 /// Makes the batch durable and visible, and then known to those who watch.
 fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
+    // What cannot be read now was told when it was found; nothing is decided by it here.
+    let _ = shared.room().settle(view, shared.env.now_ms());
+    let held = held::held(view).ok();
     let mut facts = view.take_facts();
     let quarantined = shared.quarantine.untold();
     if quarantined > 0 {
@@ -259,6 +269,7 @@ fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
         tracing::error!(?fault, "facts are lost: the event ring cannot be read");
     }
     if view.changes() == 0 {
+        publish_storage(shared, held);
         return Ok(());
     }
     let number = shared.committed.load(Ordering::Acquire) + 1;
@@ -275,7 +286,38 @@ fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
     // ORDER: after the commit. CRASH: before this line the batch is there and nobody knows:
     // callers repeat, and keys, marks and uses make that harmless.
     shared.signals.publish(view.take_notes());
+    publish_storage(shared, held);
     Ok(())
+}
+
+fn publish_storage(shared: &Shared, held: Option<held::Held>) {
+    let Some(held) = held else { return };
+    let now = shared.room().storage(held);
+    let is_disk_short = |short: &Shortage| matches!(short, Shortage::Disk { .. });
+    if now.shortages.iter().any(is_disk_short)
+        && let Ok(engine) = shared.engine()
+    {
+        let live = held
+            .outbox
+            .saturating_add(held.inbox)
+            .saturating_add(held.dead);
+        shared.shed.ask(&engine, live, shared.env.monotonic_ms());
+    }
+    shared.storage.send_if_modified(|known| {
+        let is_news = *known != now;
+        *known = now;
+        is_news
+    });
+}
+
+/// The engine's own thread may have met the end of the space unseen; then all that is known here is
+/// that it takes no more writes.
+fn blame(shared: &Shared, error: EngineError) -> EngineError {
+    let is_poisoned = matches!(error, EngineError::Poisoned(_));
+    if is_poisoned && shared.room().is_to_blame(shared.env.monotonic_ms()) {
+        return EngineError::Full;
+    }
+    error
 }
 
 /// Answers everybody who waits, and makes sure that nobody waits from here on.
@@ -285,6 +327,10 @@ fn fail(
     batch: Vec<Ran>,
     error: &EngineError,
 ) {
+    if *error == EngineError::Full {
+        // The next open needs it, and so does whatever else the disk is full of.
+        shared.room().on_full();
+    }
     tracing::error!(%error, "the store takes no more writes");
     let _ = shared.failed.set(error.clone());
     batch
