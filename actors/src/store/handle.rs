@@ -17,6 +17,7 @@ use super::error::{Refused, StoreError};
 use super::reader::Reader;
 use super::shared::{Envelope, Job, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, Shared};
 use super::signals::OutboxCounts;
+use super::space::Storage;
 use super::tables::head;
 use super::tables::invites::{self, InviteRecord};
 use super::tables::pairing::{self, PairInviter, PairJoiner};
@@ -164,6 +165,12 @@ impl StoreHandle {
         self.shared.quarantine.found()
     }
 
+    /// How much room there is, and why new work is refused if it is; now and whenever it changes.
+    #[must_use]
+    pub fn storage(&self) -> watch::Receiver<Storage> {
+        self.shared.storage.subscribe()
+    }
+
     // Peers and tickets.
 
     /// All peers, by number.
@@ -171,7 +178,12 @@ impl StoreHandle {
         self.read(|reader| Ok(peers::all(reader)?)).await
     }
 
-    /// A peer by its number.
+    /// All peers, and what is left of those that were forgotten.
+    pub async fn every_peer(&self) -> Result<Vec<PeerRecord>, StoreError> {
+        self.read(|reader| Ok(peers::every(reader)?)).await
+    }
+
+    /// A record by its number, also of a peer that was forgotten.
     pub async fn peer(&self, number: PeerNumber) -> Result<Option<PeerRecord>, StoreError> {
         self.read(move |reader| Ok(peers::peer(reader, number)?))
             .await
@@ -209,6 +221,18 @@ impl StoreHandle {
     ) -> Result<EpochVerdict, StoreError> {
         self.write(0, move |view| peers::judge_epoch(view, number, shown))
             .await
+    }
+
+    /// Writes down that a peer or this node runs on a copy, or on a store that was set back.
+    pub async fn note_trouble(&self, number: PeerNumber, text: String) -> Result<(), StoreError> {
+        self.write(0, move |view| peers::note_trouble(view, number, &text))
+            .await
+    }
+
+    /// Forgets a trouble with a peer of which nothing was seen for an hour. For who has a live
+    /// session with it.
+    pub async fn calm(&self, number: PeerNumber) -> Result<(), StoreError> {
+        self.write(0, move |view| peers::calm(view, number)).await
     }
 
     /// A peer has seen boot `seen` of this node: this store is an older copy. The next open gets a

@@ -60,6 +60,14 @@ pub(crate) enum Table {
     DoneRange = 21,
     /// Arrival → how often a message was tried, and from when on it may be tried again.
     Try = 22,
+    /// Keyed hash of an identity that pairs no more → that identity.
+    Deny = 23,
+    /// Keyed hash of an identity → its request to be paired with this node.
+    Request = 24,
+    /// Keyed hash of an identity → what this node asks it for.
+    Asking = 25,
+    /// Peer number → what its messages take of the inbox.
+    InboxShare = 27,
     /// Messages that wait for their recipient.
     Outbox = 32,
     /// Messages that arrived.
@@ -102,6 +110,45 @@ const KEY_BYTES_MAX: usize = 31;
 pub(crate) struct Key {
     bytes: [u8; KEY_BYTES_MAX],
     length: u8,
+}
+
+impl Table {
+    /// The table of a key; `None` when this version does not know it.
+    pub(crate) fn of(key: &Key) -> Option<Table> {
+        const ALL: [Table; 29] = [
+            Table::Head,
+            Table::Boot,
+            Table::Meta,
+            Table::Peer,
+            Table::PeerIndex,
+            Table::Invite,
+            Table::Line,
+            Table::Past,
+            Table::Idempotency,
+            Table::IdempotencyOrder,
+            Table::Mark,
+            Table::Refusal,
+            Table::Dead,
+            Table::Topic,
+            Table::Quarantine,
+            Table::Event,
+            Table::Unsettled,
+            Table::DeadIn,
+            Table::Outcome,
+            Table::OutcomeOrder,
+            Table::DoneRange,
+            Table::Try,
+            Table::Deny,
+            Table::Request,
+            Table::Asking,
+            Table::InboxShare,
+            Table::Outbox,
+            Table::Inbox,
+            Table::InboxTopic,
+        ];
+        let byte = key.as_bytes().first()?;
+        ALL.into_iter().find(|table| *table as u8 == *byte)
+    }
 }
 
 impl Key {
@@ -288,6 +335,18 @@ impl Key {
         Self::start(Table::Try).with(&arrival.to_be_bytes())
     }
 
+    pub(crate) fn deny(hash: [u8; 16]) -> Self {
+        Self::start(Table::Deny).with(&hash)
+    }
+
+    pub(crate) fn request(hash: [u8; 16]) -> Self {
+        Self::start(Table::Request).with(&hash)
+    }
+
+    pub(crate) fn asking(hash: [u8; 16]) -> Self {
+        Self::start(Table::Asking).with(&hash)
+    }
+
     pub(crate) fn topic(hash: [u8; 16]) -> Self {
         Self::start(Table::Topic).with(&hash)
     }
@@ -298,6 +357,10 @@ impl Key {
 
     pub(crate) fn quarantine(key: &Key) -> Self {
         Self::start(Table::Quarantine).with(key.as_bytes())
+    }
+
+    pub(crate) fn inbox_share(peer: PeerNumber) -> Self {
+        Self::start(Table::InboxShare).with(&peer.0.to_be_bytes())
     }
 
     /// Our own epochs need no nonce here: one store gives a boot number out once.
@@ -360,13 +423,15 @@ impl Key {
         }
     }
 
-    /// The boot number in the key of a dead letter.
-    pub(crate) fn boot_of_letter(&self) -> u32 {
-        let bytes = self
-            .as_bytes()
-            .get(6..10)
-            .and_then(|part| part.first_chunk::<4>());
-        u32::from_be_bytes(bytes.copied().unwrap_or_default())
+    /// (boot, nonce) as the key of a mark ends.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        let bytes = self.as_bytes();
+        let boot = bytes.get(6..10)?.first_chunk::<4>().copied()?;
+        let nonce = bytes.get(10..18)?.first_chunk::<8>().copied()?;
+        Some(Epoch {
+            boot: u32::from_be_bytes(boot),
+            nonce: u64::from_be_bytes(nonce),
+        })
     }
 
     /// (boot, nonce, sequence) as the keys of a refusal and of an arrived dead letter end.
@@ -414,6 +479,11 @@ pub(crate) enum Meta {
     Events = 7,
     /// Oldest and next number of the outcomes' order.
     Outcomes = 8,
+    /// What the boxes hold, in bytes.
+    Held = 9,
+    /// Peers that were forgotten and of which something is left to be put aside. No version ever
+    /// wrote 10 to 12.
+    Forgetting = 13,
 }
 
 impl PartialEq for Key {
@@ -447,5 +517,21 @@ impl fmt::Display for Key {
         self.as_bytes()
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_found_by_its_number() {
+        let known = |number: &u8| {
+            let key = Key::from_bytes(&[*number]).and_then(|key| Table::of(&key));
+            key.is_some_and(|table| table as u8 == *number)
+        };
+        // No version ever wrote 26.
+        let right: Vec<u8> = (1..=25).chain([27, 32, 48, 49]).collect();
+        assert_eq!((0..=255).filter(known).collect::<Vec<u8>>(), right);
     }
 }

@@ -20,7 +20,7 @@ use super::tables::outbox::{
 };
 use super::tables::peers::PeerNumber;
 use super::tables::sweep::{self, Swept};
-use super::tables::{lines, loading, settling};
+use super::tables::{leaving, letters, lines, loading, settling};
 use super::view::View;
 
 impl StoreHandle {
@@ -210,6 +210,26 @@ impl StoreHandle {
         Ok(swept)
     }
 
+    /// Before this node takes another identity: makes what was offered, and letters whose end is
+    /// open, letters that may have been delivered for good, because nobody is left who could tell.
+    /// Returns how many. Repeating it is harmless.
+    pub async fn leave_identity(&self) -> Result<u64, StoreError> {
+        let lines = self.read(|reader| Ok(leaving::unanswered(reader)?)).await?;
+        let mut left = 0;
+        for (peer, epoch) in lines {
+            for page in [leaving::end_letters, leaving::bury_offered] {
+                let mut from = Some(0);
+                while let Some(start) = from {
+                    let job = move |view: &mut View| page(view, peer, epoch, start);
+                    let (count, next) = self.write(0, job).await?;
+                    left += count;
+                    from = next;
+                }
+            }
+        }
+        Ok(left)
+    }
+
     /// Per peer, when the first message may be due: not later, maybe earlier. For a scheduler that
     /// begins.
     pub async fn dues(&self) -> Result<Vec<(PeerNumber, u64)>, StoreError> {
@@ -268,17 +288,17 @@ impl StoreHandle {
         filter: Filter,
         limit: usize,
     ) -> Result<Listing<DeadLetter>, StoreError> {
-        self.list(move |reader| Ok(dead::letters(reader, &filter, limit)?))
+        self.list(move |reader| Ok(letters::letters(reader, &filter, limit)?))
             .await
     }
 
     /// Accepts the message of a dead letter anew, under a new receipt; the old one leads there.
     pub async fn dead_retry(&self, id: ReceiptId) -> Result<Accepted, StoreError> {
-        self.write(0, move |view| dead::retry(view, &id)).await
+        self.write(0, move |view| letters::retry(view, &id)).await
     }
 
     /// Deletes a dead letter for good.
     pub async fn dead_drop(&self, id: ReceiptId) -> Result<(), StoreError> {
-        self.write(0, move |view| dead::drop(view, &id)).await
+        self.write(0, move |view| letters::drop(view, &id)).await
     }
 }

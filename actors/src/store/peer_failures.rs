@@ -31,7 +31,7 @@ impl StoreHandle {
 }
 
 fn count(view: &mut View, peer: PeerNumber, error: PeerError) -> Result<Option<u32>, Refused> {
-    let before = peers::peer(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
+    let before = peers::live(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
     // A clock that went back says nothing about the time between, and counts.
     let is_recent = before.last_error.as_ref().is_some_and(|last| {
         error

@@ -23,6 +23,7 @@ struct State {
     keys: BTreeSet<Key>,
     count: u64,
     told: u64,
+    unreadable: u64,
 }
 
 impl Quarantine {
@@ -43,7 +44,14 @@ impl Quarantine {
     pub(crate) fn note_unreadable(&self, error: &EngineError) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.count += 1;
+        state.unreadable += 1;
         tracing::error!(%error, "a part of the store cannot be read and is passed over");
+    }
+
+    /// How often a scan met a part of the engine's files that cannot be read.
+    pub(crate) fn unreadable(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.unreadable
     }
 
     /// How many were found since this was asked last.

@@ -9,6 +9,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::engine::Snapshot;
 use super::error::ReadFault;
 use super::keys::Key;
@@ -37,6 +39,17 @@ impl Reader {
             vault,
             quarantine,
         }
+    }
+
+    /// A value as it lies on disk.
+    pub(crate) fn raw(&self, key: &Key) -> Result<Option<Bytes>, ReadFault> {
+        Ok(self.snapshot.get(key.space(), key.as_bytes())?)
+    }
+
+    /// How often a scan met what cannot be read. It shows nothing of what lies there, and may show
+    /// nothing of what lies behind it.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.quarantine.unreadable()
     }
 }
 

@@ -19,10 +19,12 @@ use bytes::Bytes;
 use packhorse_protocol::epoch::{Epoch, Lane};
 
 use super::engine::{Change, Snapshot, end_of};
-use super::error::{EngineError, ReadFault};
+use super::error::{EngineError, ReadFault, Refused};
 use super::keys::{Key, Space, Table};
 use super::quarantine::Quarantine;
+use super::quota::{Quotas, Room};
 use super::seal::{self, NotOpened, SEAL_BYTES, Vault};
+use super::space::Shortage;
 use super::tables::peers::PeerNumber;
 use crate::events::Fact;
 
@@ -122,6 +124,9 @@ pub(crate) struct View {
     notes: Vec<Note>,
     /// Written when the batch is closed, so that no job is refused for their sake.
     facts: Vec<(u64, Fact)>,
+    room: Room,
+    /// Why jobs were refused for want of room. Not taken back with them.
+    refused: RefCell<Vec<Shortage>>,
     changes: usize,
     changed_bytes: usize,
     /// Notes, changes, bytes and facts as the job found them.
@@ -141,6 +146,11 @@ impl View {
             undo: Vec::new(),
             notes: Vec::new(),
             facts: Vec::new(),
+            room: Room {
+                disk: None,
+                quotas: Quotas::default(),
+            },
+            refused: RefCell::default(),
             changes: 0,
             changed_bytes: 0,
             before: (0, 0, 0, 0),
@@ -154,6 +164,27 @@ impl View {
         if small.len() > SMALL_KEPT_MAX {
             small.clear();
         }
+    }
+
+    /// Tells the jobs of a batch how much room there is.
+    pub(crate) fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// How much room there is for new work.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// A job is refused for want of room, and that is told.
+    pub(crate) fn refuse(&self, shortage: Shortage) -> Refused {
+        self.refused.borrow_mut().push(shortage);
+        Refused::Full(shortage)
+    }
+
+    /// Why jobs were refused for want of room since this was asked last.
+    pub(crate) fn take_refused(&mut self) -> Vec<Shortage> {
+        std::mem::take(self.refused.get_mut())
     }
 
     /// Begins a job: from here on everything can be taken back.
@@ -308,6 +339,11 @@ impl View {
     /// The batch's facts, once, when it is about to be closed.
     pub(crate) fn take_facts(&mut self) -> Vec<(u64, Fact)> {
         std::mem::take(&mut self.facts)
+    }
+
+    /// A record is taken out of the way because it does not open; it is counted once, and told.
+    pub(crate) fn note_damaged(&self, key: &Key) {
+        self.quarantine.note(key);
     }
 
     /// The value of a row as it lies on disk, for the quarantine.
@@ -475,11 +511,15 @@ impl Source for View {
                 let Some((key, value)) = next_under.take() else {
                     return Ok(());
                 };
-                next_under = under.next().transpose()?;
-                let Some(key) = Key::from_bytes(&key) else {
-                    continue;
+                // After the visit: what cannot be read behind a row hides no row before it.
+                let flow = match Key::from_bytes(&key) {
+                    Some(key) => visit(key, open(&self.vault, snapshot, &key, &value)?),
+                    None => ControlFlow::Continue(()),
                 };
-                visit(key, open(&self.vault, snapshot, &key, &value)?)
+                if flow.is_continue() {
+                    next_under = under.next().transpose()?;
+                }
+                flow
             };
             if flow.is_break() {
                 return Ok(());

@@ -207,6 +207,9 @@ pub(crate) fn invite(id: u8, uses_left: u32, expires_ms: u64, grants: &[&str]) -
         expires_ms,
         uses_left,
         users: vec![],
+        grants_for_ms: None,
+        revoked_ms: None,
+        compares: Vec::new(),
     }
 }
 

@@ -3,7 +3,8 @@
 //! A letter is written in the same batch that deletes its row, so a message is never in two places
 //! and never in none. Letters are kept until the recipient turns out to have the message, or until
 //! somebody sends it again or drops it. A letter's state is not in its record: it is refused when
-//! the code is the recipient's, may be delivered while `unsettled.rs` lists it, else not delivered.
+//! the code is the recipient's, may be delivered while `unsettled.rs` lists it as offered or when
+//! this store was set back over it or left its identity, else not delivered.
 //! A letter that is dropped or sent again while its line has not passed it leaves a stub: code
 //! 0xff04 without a message.
 //!
@@ -13,25 +14,24 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-use packhorse_protocol::epoch::{Epoch, Lane, Position, Refusal, RefusalCode};
+use packhorse_protocol::epoch::{Lane, Position, Refusal, RefusalCode};
 use packhorse_protocol::message::Message;
 
 use crate::events::Fact;
 use crate::store::error::{ReadFault, Refused};
-use crate::store::keys::{Key, Table};
+use crate::store::keys::Key;
 use crate::store::layout::{Cursor, Malformed, Pen};
 use crate::store::receipt::ReceiptId;
-use crate::store::view::{Source, View};
+use crate::store::view::View;
 
 use super::lines::{self, Line};
 use super::loading::is_dead;
-use super::outbox::{self, Accepted, Filter, Listing, NewMessage, decode_row};
-use super::outcomes::{self, Outcome};
+use super::outbox::decode_row;
 use super::peers::PeerNumber;
 use super::settling::{Work, find_oldest, own_line};
-use super::{read, unsettled};
+use super::unsettled::{self, Doubt};
+use super::{held, read};
 
 /// What is known of the end of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,8 @@ pub struct DeadLetter {
     pub id: ReceiptId,
     /// What is known of its end.
     pub state: DeadState,
+    /// The next session with the recipient tells how it ended.
+    pub is_open: bool,
     /// When it was given up.
     pub at_ms: u64,
     /// Why, as a number: the recipient's, or from 0xff00 one of ours.
@@ -109,8 +111,17 @@ pub(super) const GAVE_UP: RefusalCode = RefusalCode(0xff02);
 pub(super) const EXPIRED: RefusalCode = RefusalCode(0xff03);
 /// Somebody dropped it.
 pub(super) const DROPPED: RefusalCode = RefusalCode(0xff04);
+/// Its recipient was forgotten.
+pub(super) const REVOKED: RefusalCode = RefusalCode(0xff05);
+/// This store was set back, and by its recipient's mark the message had left it before that, or had
+/// been given up before that.
+pub(super) const SET_BACK: RefusalCode = RefusalCode(0xff06);
+/// This store was set back, and another message had left it under this number before that.
+pub(super) const NUMBER_TAKEN: RefusalCode = RefusalCode(0xff07);
+/// This node took another identity before the recipient had told the end of it.
+pub(super) const NEW_IDENTITY: RefusalCode = RefusalCode(0xff08);
 /// The least of our own codes.
-const OWN_FROM: u16 = 0xff00;
+pub(super) const OWN_FROM: u16 = 0xff00;
 
 /// What a person is told.
 pub(super) fn reason(code: RefusalCode) -> &'static str {
@@ -119,6 +130,14 @@ pub(super) fn reason(code: RefusalCode) -> &'static str {
         GAVE_UP => "it could not be delivered within 3 attempts and a minute, or within a day",
         EXPIRED => "it expired before it was delivered",
         DROPPED => "dropped by hand",
+        REVOKED => "revoked: its recipient was forgotten",
+        SET_BACK => {
+            "this node's store was set back to an older state: the message had been delivered or given up before that"
+        }
+        NUMBER_TAKEN => {
+            "this node's store was set back to an older state: the message that this one replaced had left before that"
+        }
+        NEW_IDENTITY => "this node took a new identity before its recipient had answered",
         code => code.reason(),
     }
 }
@@ -130,7 +149,16 @@ pub(super) fn is_stub(plain: &[u8]) -> bool {
 }
 
 impl Dead {
-    fn stub(at_ms: u64) -> Self {
+    /// A letter of which nothing but its place is left.
+    pub(super) fn damaged(at_ms: u64) -> Self {
+        Self {
+            at_ms,
+            code: DAMAGED_HERE,
+            message: None,
+        }
+    }
+
+    pub(super) fn stub(at_ms: u64) -> Self {
         Self {
             at_ms,
             code: DROPPED,
@@ -175,7 +203,7 @@ fn facts(view: &mut View, peer: PeerNumber, code: RefusalCode, count: u64) {
 }
 
 /// Makes a waiting row a dead letter: one that was offered may have been delivered. The caller
-/// writes the line.
+/// writes the line, and what the boxes hold.
 #[expect(
     clippy::too_many_arguments,
     reason = "the key of a row, its line, and why"
@@ -189,7 +217,7 @@ pub(super) fn give_up(
     sequence: u64,
     code: RefusalCode,
     message: Message,
-) {
+) -> Result<(), Refused> {
     let dead = Dead {
         at_ms: view.now_ms(),
         code,
@@ -198,11 +226,123 @@ pub(super) fn give_up(
     view.put(Key::dead(peer, lane, boot, sequence), dead.encode());
     view.delete(Key::outbox(peer, lane, boot, sequence));
     line.holes += 1;
+    if sequence <= line.offered {
+        if unsettled::add(view, peer, lane, boot, sequence)? {
+            line.unsettled += 1;
+        }
+        return Ok(());
+    }
+    line.edits += 1;
+    if boot != view.epoch().boot
+        && unsettled::add_doubt(view, peer, lane, boot, sequence, Doubt::GivenUp)?
+    {
+        line.unsettled += 1;
+    }
+    Ok(())
+}
+
+/// A message that this store never offered, and by the recipient's mark something had left under
+/// its number: it becomes a letter that says so, or its letter does. The caller strikes it off the
+/// list and writes the line.
+pub(super) fn bury_taken(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    boot: u32,
+    sequence: u64,
+    doubt: Doubt,
+    work: &mut Work,
+) -> Result<Option<RefusalCode>, Refused> {
+    let letter = Key::dead(peer, lane, boot, sequence);
+    let code = match doubt {
+        Doubt::Offered => {
+            delete(view, letter)?;
+            return Ok(None);
+        }
+        Doubt::GivenUp => SET_BACK,
+        Doubt::Rewritten => NUMBER_TAKEN,
+    };
+    let row = Key::outbox(peer, lane, boot, sequence);
+    let mut change = held::Change::default();
+    let dead = match read(view, &row, decode_row) {
+        Ok(Some(row)) => {
+            let at_ms = view.now_ms();
+            let weight = held::weight(&row.message);
+            change = change.outbox(0, weight).dead(weight, 0);
+            Some(Dead {
+                at_ms,
+                code,
+                message: Some(row.message),
+            })
+        }
+        Ok(None) => {
+            let dead = match read(view, &letter, Dead::decode) {
+                Ok(dead) => dead.filter(|dead| !dead.is_stub()),
+                // It stays as it is: one that says nothing must not hold up what comes behind it.
+                Err(fault) if fault.is_damage() => None,
+                Err(fault) => return Err(fault.into()),
+            };
+            if let Some(dead) = dead {
+                view.put(letter, Dead { code, ..dead }.encode());
+                return Ok(Some(code));
+            }
+            None
+        }
+        Err(ReadFault::Damaged { .. }) => {
+            change = change.outbox(0, held::weight_of_damaged(view, &row));
+            set_aside(view, &row)?;
+            let at_ms = view.now_ms();
+            Some(Dead {
+                at_ms,
+                code: DAMAGED_HERE,
+                message: None,
+            })
+        }
+        Err(fault) => return Err(fault.into()),
+    };
+    let Some(dead) = dead else { return Ok(None) };
+    change.write(view)?;
+    view.put(letter, dead.encode());
+    view.delete(row);
+    work.line.holes += 1;
+    work.settled += 1;
+    work.is_torn = true;
+    Ok(Some(dead.code))
+}
+
+/// Takes a letter away with what it holds. Returns what that weighed.
+pub(super) fn delete(view: &mut View, letter: Key) -> Result<u64, Refused> {
+    let gone = match read(view, &letter, Dead::decode) {
+        Ok(dead) => weight_of(dead.as_ref()),
+        Err(fault) if fault.is_damage() => held::weight_of_damaged(view, &letter),
+        Err(fault) => return Err(fault.into()),
+    };
+    held::Change::default().dead(0, gone).write(view)?;
+    view.delete(letter);
+    Ok(gone)
+}
+
+fn weight_of(dead: Option<&Dead>) -> u64 {
+    let message = dead.and_then(|dead| dead.message.as_ref());
+    message.map_or(0, held::weight)
+}
+
+/// Takes a waiting row away without a letter: a report for a peer that was forgotten is nobody's.
+/// The caller writes the line, and what the boxes hold.
+pub(super) fn erase(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    boot: u32,
+    line: &mut Line,
+    sequence: u64,
+) {
+    let stub = Dead::stub(view.now_ms());
+    view.put(Key::dead(peer, lane, boot, sequence), stub.encode());
+    view.delete(Key::outbox(peer, lane, boot, sequence));
+    line.holes += 1;
     if sequence > line.offered {
         line.edits += 1;
-    } else {
-        unsettled::add(view, peer, lane, boot, sequence);
-        line.unsettled += 1;
     }
 }
 
@@ -222,15 +362,22 @@ pub(super) fn bury(
     let row = Key::outbox(peer, lane, boot, sequence);
     let letter = Key::dead(peer, lane, boot, sequence);
     let code = refusal.code;
-    let message = match read(view, &row, decode_row) {
-        Ok(Some(row)) => Some(row.message),
+    let (message, gone) = match read(view, &row, decode_row) {
+        Ok(Some(row)) => {
+            let weight = held::weight(&row.message);
+            (Some(row.message), weight)
+        }
         Ok(None) => return end_by_refusal(view, &letter, peer, lane, refusal, work),
         Err(ReadFault::Damaged { .. }) => {
+            let gone = held::weight_of_damaged(view, &row);
             set_aside(view, &row)?;
-            None
+            (None, gone)
         }
         Err(fault) => return Err(fault.into()),
     };
+    let kept = message.as_ref().map_or(0, held::weight);
+    let change = held::Change::default().outbox(0, gone).dead(kept, 0);
+    change.write(view)?;
     let at_ms = view.now_ms();
     let dead = Dead {
         at_ms,
@@ -262,19 +409,29 @@ fn end_by_refusal(
         lane,
         position,
     };
-    if work.line.unsettled == 0 || !unsettled::is_open(view, &id)? {
+    let doubt = match work.line.unsettled {
+        0 => None,
+        _ => unsettled::doubt(view, &id)?,
+    };
+    if !matches!(doubt, Some(Doubt::Offered | Doubt::GivenUp)) {
         return Ok(false);
     }
-    if let Some(dead) = read(view, letter, Dead::decode)? {
-        let code = refusal.code;
-        view.put(*letter, Dead { code, ..dead }.encode());
+    match read(view, letter, Dead::decode) {
+        Ok(Some(dead)) => {
+            let code = refusal.code;
+            view.put(*letter, Dead { code, ..dead }.encode());
+        }
+        Ok(None) => {}
+        // It stays as it is.
+        Err(fault) if fault.is_damage() => {}
+        Err(fault) => return Err(fault.into()),
     }
     close(view, &id, &mut work.line);
     Ok(true)
 }
 
 /// Strikes a letter off the open ones. The caller writes the line.
-fn close(view: &mut View, id: &ReceiptId, line: &mut Line) {
+pub(super) fn close(view: &mut View, id: &ReceiptId, line: &mut Line) {
     let Position { epoch, sequence } = id.position;
     view.delete(Key::unsettled(id.peer, id.lane, epoch.boot, sequence));
     line.unsettled = line.unsettled.saturating_sub(1);
@@ -305,6 +462,8 @@ pub(crate) fn bury_damaged(
         Err(fault) if fault.is_damage() => set_aside(view, &row)?,
         Err(fault) => return Err(fault.into()),
     }
+    let gone = held::weight_of_damaged(view, &row);
+    held::Change::default().outbox(0, gone).write(view)?;
     let dead = Dead {
         at_ms: view.now_ms(),
         code: DAMAGED_HERE,
@@ -320,153 +479,10 @@ pub(crate) fn bury_damaged(
     Ok(())
 }
 
-/// A letter as people see it.
-pub(super) fn letter(
-    source: &impl Source,
-    id: ReceiptId,
-    dead: Dead,
-) -> Result<DeadLetter, ReadFault> {
-    let (state, note) = if dead.code.0 < OWN_FROM {
-        (DeadState::Refused, "")
-    } else if unsettled::is_open(source, &id)? {
-        (DeadState::MayBeDelivered, "; it may have been delivered")
-    } else {
-        (DeadState::NotDelivered, "")
-    };
-    Ok(DeadLetter {
-        id,
-        state,
-        at_ms: dead.at_ms,
-        code: dead.code,
-        reason: format!("{}{note}", reason(dead.code)),
-        message: dead.message,
-    })
-}
-
-/// The letters that match, by peer, lane and sequence, and how many match in all.
-pub(crate) fn letters(
-    source: &impl Source,
-    filter: &Filter,
-    limit: usize,
-) -> Result<Listing<DeadLetter>, ReadFault> {
-    let prefix = filter.peer.map_or(Key::table(Table::Dead), Key::dead_of);
-    let mut total = 0;
-    let mut found = Vec::new();
-    source.scan_prefix(&prefix, &mut |key, plain| {
-        if let Ok(Ok(dead)) = plain.map(|plain| Dead::decode(&plain)) {
-            let topic = dead.message.as_ref().map(|message| &*message.topic);
-            let is_meant = match (&filter.topic, topic) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                // A topic is a word of users: a report's own is none of theirs.
-                (Some(_), Some(topic)) => key.lane() == Lane::User && filter.takes_topic(topic),
-            };
-            if is_meant && !dead.is_stub() {
-                total += 1;
-                if found.len() < limit {
-                    found.push((key, dead));
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    let mut nonces = BTreeMap::new();
-    let mut rows = Vec::with_capacity(found.len());
-    for (key, dead) in found {
-        let (peer, lane, boot) = (key.peer_number(), key.lane(), key.boot_of_letter());
-        let nonce = match nonces.get(&(peer, lane, boot)) {
-            Some(nonce) => *nonce,
-            None => {
-                let nonce = lines::nonce(source, peer, lane, boot)?.unwrap_or(0);
-                nonces.insert((peer, lane, boot), nonce);
-                nonce
-            }
-        };
-        let position = Position {
-            epoch: Epoch { boot, nonce },
-            sequence: key.last_u64(),
-        };
-        let id = ReceiptId {
-            peer,
-            lane,
-            position,
-        };
-        rows.push(letter(source, id, dead)?);
-    }
-    Ok(Listing { total, rows })
-}
-
-/// Accepts a letter's message anew, as new in every respect: its own number, age and attempts.
-pub(crate) fn retry(view: &mut View, id: &ReceiptId) -> Result<Accepted, Refused> {
-    let dead = find(view, id)?;
-    if unsettled::is_open(view, id)? {
-        return Err(Refused::Unsettled {
-            receipt: id.to_string(),
-        });
-    }
-    let mut message = dead.message.ok_or_else(|| Refused::LetterDamaged {
-        receipt: id.to_string(),
-    })?;
-    message.born_ms = view.now_ms();
-    let new = vec![NewMessage::new(message)];
-    let accepted = outbox::accept(view, id.peer, id.lane, new)?;
-    let [accepted] = accepted[..] else {
-        return Err(Refused::Exhausted("sequence"));
-    };
-    remove(view, id)?;
-    outcomes::put(view, id, &Outcome::RetriedAs(accepted.id))?;
-    Ok(accepted)
-}
-
-/// Deletes a letter for good.
-pub(crate) fn drop(view: &mut View, id: &ReceiptId) -> Result<(), Refused> {
-    find(view, id)?;
-    if unsettled::is_open(view, id)?
-        && let Some(mut line) = own_line(view, id.peer, id.lane, id.position.epoch)?
-    {
-        close(view, id, &mut line);
-        // ORDER: before the record goes, because a line that is past needs no stub.
-        lines::put(view, id.peer, id.lane, id.position.epoch.boot, &line, 0, 0)?;
-    }
-    remove(view, id)?;
-    let outcome = Outcome::Failed {
-        reason: reason(DROPPED).to_owned(),
-        output: Vec::new(),
-        at_ms: view.now_ms(),
-    };
-    outcomes::put(view, id, &outcome)
-}
-
-fn find(view: &View, id: &ReceiptId) -> Result<Dead, Refused> {
-    let missing = || Refused::NoSuchLetter {
-        receipt: id.to_string(),
-    };
-    if lines::is_foreign(view, id)? {
-        return Err(missing());
-    }
-    let Position { epoch, sequence } = id.position;
-    let key = Key::dead(id.peer, id.lane, epoch.boot, sequence);
-    read(view, &key, Dead::decode)?
-        .filter(|dead| !dead.is_stub())
-        .ok_or_else(missing)
-}
-
-/// Takes a letter's record away, or leaves a stub where the line has not passed it.
-fn remove(view: &mut View, id: &ReceiptId) -> Result<(), Refused> {
-    let Position { epoch, sequence } = id.position;
-    let key = Key::dead(id.peer, id.lane, epoch.boot, sequence);
-    let line = own_line(view, id.peer, id.lane, epoch)?;
-    if line.is_some_and(|line| sequence >= line.first) {
-        let stub = Dead::stub(view.now_ms());
-        view.put(key, stub.encode());
-    } else {
-        view.delete(key);
-    }
-    Ok(())
-}
-
 /// Keeps the bytes of a record that does not open.
 pub(crate) fn set_aside(view: &mut View, key: &Key) -> Result<(), Refused> {
+    // Counted and told also where its block cannot be read and nothing of it is left.
+    view.note_damaged(key);
     match view.raw(key) {
         Ok(Some(raw)) => view.put(Key::quarantine(key), raw.to_vec()),
         // The block that held it cannot be read: there are no bytes to keep.

@@ -13,14 +13,14 @@ use std::ops::ControlFlow;
 use packhorse_protocol::epoch::{Lane, Position};
 use packhorse_protocol::message::Message;
 
-use crate::store::error::ReadFault;
+use crate::store::error::{ReadFault, Refused};
 use crate::store::keys::{Key, Table};
 use crate::store::layout::{Cursor, Malformed, Pen};
 use crate::store::view::{Source, View};
 
 use super::outbox::{Filter, Listing};
 use super::peers::PeerNumber;
-use super::read;
+use super::{held, read};
 
 /// A message that arrived and was given up here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +67,11 @@ impl DeadInLetter {
     }
 }
 
-pub(crate) fn put(view: &mut View, letter: &DeadInLetter) {
+pub(crate) fn put(view: &mut View, letter: &DeadInLetter) -> Result<(), Refused> {
+    let weight = held::weight(&letter.message);
+    held::Change::default().dead(weight, 0).write(view)?;
     view.put(letter.key(), letter.encode());
+    Ok(())
 }
 
 pub(crate) fn find(

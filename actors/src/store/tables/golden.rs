@@ -5,6 +5,7 @@
 
 use packhorse_protocol::epoch::{Epoch, Lane, Position, RefusalCode};
 use packhorse_protocol::grant::Grants;
+use packhorse_protocol::handshake::Introduction;
 use packhorse_protocol::identity::IdentityKey;
 use packhorse_protocol::message::{DeliveryClass, Message};
 use packhorse_protocol::ticket::TicketKey;
@@ -13,18 +14,22 @@ use crate::events::{Event, Fact};
 use crate::store::keys::{Key, Meta};
 use crate::store::receipt::ReceiptId;
 
+use super::asking::{AskingRecord, AskingState};
 use super::dead::Dead;
 use super::dead_in::DeadInLetter;
+use super::deny::Denied;
 use super::events::Ring;
 use super::head::{self, Head};
+use super::held::{self, Held};
 use super::idempotency::Use;
 use super::invites::InviteRecord;
 use super::lines::{Line, Past};
 use super::outbox::Stored;
 use super::outcomes::{Entry, Kept, Outcome};
 use super::peers::{Keep, Noted, PeerError, PeerNumber, PeerRecord};
+use super::requests::{RequestRecord, RequestState};
 use super::tries::Tries;
-use super::{events, inbox, outbox, unsettled};
+use super::{events, forgetting, inbox, outbox, unsettled};
 
 const PEER: PeerNumber = PeerNumber(0x0102_0304);
 const EPOCH: Epoch = Epoch {
@@ -98,6 +103,17 @@ fn invite() -> InviteRecord {
         expires_ms: 0x1a,
         uses_left: 0x1b,
         users: vec![IdentityKey::from_seed(&[1; 32]).id()],
+        grants_for_ms: Some(0x36),
+        revoked_ms: Some(0x37),
+        compares: vec!["a-b".into()],
+    }
+}
+
+fn denied() -> Denied {
+    Denied {
+        id: IdentityKey::from_seed(&[1; 32]).id(),
+        at_ms: 0x38,
+        name: "anna".into(),
     }
 }
 
@@ -121,6 +137,8 @@ fn line() -> Line {
 
 /// A line and a row as the first version wrote them.
 const LINE_1: &str = "01090a0b0c0d0e0f100000000000000020000000000000001f000000000000001e000000000000001d000000000000001c010000000000000012";
+/// A ticket as the first layout wrote it.
+const INVITE_1: &str = "011818181818181818181818181818181818181818181818181818181818181818000000020000000e6d6573736167652e73656e643a2a0000000f6d6573736167652e73656e643a21780000000000000019000000000000001a0000001b000000018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
 const ROW_1: &str =
     "01000000000000002b02000000000000001200000003612e6200000001000000016300000002646500000002fffe";
 
@@ -240,6 +258,49 @@ fn tries() -> Tries {
     }
 }
 
+fn request() -> RequestRecord {
+    RequestRecord {
+        introduction: Introduction {
+            id: IdentityKey::from_seed(&[1; 32]).id(),
+            name: "anna".into(),
+            addresses: vec!["quic://a:1".into()],
+            epoch: EPOCH,
+        },
+        text: "hay".into(),
+        from: [192, 0, 2, 1].into(),
+        asked_ms: 0x38,
+        last_ms: 0x39,
+        state: RequestState::Rejected,
+        decided_ms: Some(0x3a),
+    }
+}
+
+fn asking() -> AskingRecord {
+    AskingRecord {
+        text: "hay".into(),
+        name: "anna".into(),
+        grants: peer().grants,
+        begun_ms: 0x3b,
+        tries: 0x3c,
+        next_ms: 0x3d,
+        state: AskingState::Waits,
+        answer: "asked".into(),
+        answer_ms: 0x3e,
+        ..AskingRecord::new(
+            IdentityKey::from_seed(&[1; 32]).id(),
+            vec!["quic://b:2".into()],
+        )
+    }
+}
+
+fn held_bytes() -> Held {
+    Held {
+        outbox: 0x36,
+        inbox: 0x37,
+        dead: 0x38,
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -271,6 +332,8 @@ fn records_and_keys_keep_their_bytes() {
         ("idempotency", Key::idempotency([0x29; 16]), used().encode()),
         ("mark", Key::mark(PEER, user, EPOCH), head::encode_u64(0x2a)),
         ("refusal", Key::refusal(PEER, user, position()), vec![]),
+        ("request", Key::request([0x36; 16]), request().encode()),
+        ("asking", Key::asking([0x37; 16]), asking().encode()),
         (
             "dead",
             Key::dead(PEER, user, EPOCH.boot, 0x11),
@@ -284,7 +347,7 @@ fn records_and_keys_keep_their_bytes() {
         (
             "unsettled",
             Key::unsettled(PEER, user, EPOCH.boot, 0x11),
-            unsettled::encode(),
+            unsettled::Doubt::Offered.encode(),
         ),
         (
             "inbox",
@@ -321,6 +384,18 @@ fn records_and_keys_keep_their_bytes() {
             head::encode_u64(0x10),
         ),
         ("try", Key::tries(0x2c), tries().encode()),
+        ("held", Key::meta(Meta::Held), held_bytes().encode()),
+        (
+            "inbox share",
+            Key::inbox_share(PEER),
+            held::encode_share(0x39),
+        ),
+        ("deny", Key::deny([0x39; 16]), denied().encode()),
+        (
+            "forgetting",
+            Key::meta(Meta::Forgetting),
+            forgetting::encode(&[PEER]),
+        ),
     ];
     let mut text = String::new();
     for (name, key, value) in records {
@@ -348,6 +423,13 @@ fn a_peer_of_the_first_layout_reads() {
 }
 
 #[test]
+fn a_ticket_of_the_first_layout_reads() {
+    let read = InviteRecord::decode([0x17; 16], &bytes(INVITE_1)).expect("the first layout");
+    assert_eq!((read.uses_left, read.users.len()), (0x1b, 1));
+    assert_eq!((read.grants_for_ms, read.revoked_ms), (None, None));
+}
+
+#[test]
 fn records_read_back_as_they_were_written() {
     let (peer, invite) = (peer(), invite());
     assert_eq!(PeerRecord::decode(PEER, &peer.encode()).as_ref(), Ok(&peer));
@@ -357,6 +439,15 @@ fn records_read_back_as_they_were_written() {
         (read.users, read.uses_left, read.expires_ms),
         (invite.users, 0x1b, 0x1a)
     );
+    assert_eq!(
+        (read.grants_for_ms, read.revoked_ms, read.compares),
+        (Some(0x36), Some(0x37), invite.compares)
+    );
+    assert_eq!(Denied::decode(&denied().encode()), Ok(denied()));
+    let peers = forgetting::decode(&forgetting::encode(&[PEER]));
+    assert_eq!(peers, Ok(vec![PEER]));
+    assert_eq!(RequestRecord::decode(&request().encode()), Ok(request()));
+    assert_eq!(AskingRecord::decode(&asking().encode()), Ok(asking()));
     assert_eq!(Line::decode(&line().encode()), Ok(line()));
     assert_eq!(Past::decode(&past().encode()), Ok(past()));
     assert_eq!(Dead::decode(&dead().encode()), Ok(dead()));
@@ -420,14 +511,27 @@ fn no_shortened_or_lengthened_record_is_read() {
     type Reads = fn(&[u8]) -> bool;
     let [done, failed, again] = outcomes();
     let kept: Reads = |bytes| Kept::decode(bytes).is_ok();
-    let records: [(Vec<u8>, Reads); 17] = [
+    let records: [(Vec<u8>, Reads); 22] = [
         (bytes(LINE_1), |bytes| Line::decode(bytes).is_ok()),
         (bytes(ROW_1), |bytes| outbox::decode_row(bytes).is_ok()),
+        (bytes(INVITE_1), |bytes| {
+            InviteRecord::decode([0; 16], bytes).is_ok()
+        }),
+        (denied().encode(), |bytes| Denied::decode(bytes).is_ok()),
+        (forgetting::encode(&[PEER]), |bytes| {
+            forgetting::decode(bytes).is_ok()
+        }),
         (peer().encode(), |bytes| {
             PeerRecord::decode(PEER, bytes).is_ok()
         }),
         (invite().encode(), |bytes| {
             InviteRecord::decode([0; 16], bytes).is_ok()
+        }),
+        (request().encode(), |bytes| {
+            RequestRecord::decode(bytes).is_ok()
+        }),
+        (asking().encode(), |bytes| {
+            AskingRecord::decode(bytes).is_ok()
         }),
         (line().encode(), |bytes| Line::decode(bytes).is_ok()),
         (past().encode(), |bytes| Past::decode(bytes).is_ok()),
@@ -457,5 +561,12 @@ fn no_shortened_or_lengthened_record_is_read() {
         }
         let longer = [&record[..], &[0]].concat();
         assert!(!reads(&longer), "record {number} with a byte more");
+        // A changed byte may be another value, or none; it is never a panic.
+        for (at, byte) in (0..record.len()).flat_map(|at| [0, 1, 0x7f, 0x80, 0xff].map(|b| (at, b)))
+        {
+            let mut changed = record.clone();
+            changed[at] = byte;
+            let _ = reads(&changed);
+        }
     }
 }

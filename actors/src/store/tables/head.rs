@@ -11,19 +11,22 @@
 //! peer next      layout u8 = 1 ‖ number u32
 //! ```
 
+use packhorse_protocol::node_id::NodeId;
+
+use crate::events::Fact;
 use crate::store::error::Refused;
 use crate::store::keys::{Key, Meta};
 use crate::store::layout::{Cursor, Malformed, Pen};
 use crate::store::view::{Source, View};
 
-use super::peers::PeerNumber;
+use super::peers::{self, PeerNumber};
 use super::read;
 
 /// The store format that this version writes.
 pub(crate) const FORMAT: u16 = 1;
 
-/// How far a peer's word may push our boot number up at once. Without this bound one false word
-/// would spend all four thousand million of them.
+/// How far the words of peers may push our boot number up during one boot. Without this bound
+/// false words would spend all four thousand million of them.
 const BOOT_RAISE_MAX: u32 = 1 << 20;
 
 /// A head record.
@@ -76,15 +79,17 @@ pub(crate) fn decode_u32(bytes: &[u8]) -> Result<u32, Malformed> {
 
 /// The next boot numbers will be above `seen`, which a peer has seen of this node: this node runs
 /// on an older copy of its store. Returns the floor that holds from now on.
+///
+/// The bound counts from the boot that runs, so that all words of one open together raise it by
+/// that much: a bound above the present floor would rise with each of them.
 pub(crate) fn raise_boot_floor(view: &mut View, seen: u32) -> Result<u32, Refused> {
     let key = Key::meta(Meta::BootFloor);
-    let present = read(view, &key, decode_u32)?
-        .unwrap_or(0)
-        .max(view.epoch().boot);
-    let floor = seen
-        .min(present.saturating_add(BOOT_RAISE_MAX))
-        .max(present);
-    view.put(key, encode_u32(floor));
+    let boot = view.epoch().boot;
+    let present = read(view, &key, decode_u32)?.unwrap_or(0).max(boot);
+    let floor = seen.min(boot.saturating_add(BOOT_RAISE_MAX)).max(present);
+    if floor > present {
+        view.put(key, encode_u32(floor));
+    }
     Ok(floor)
 }
 
@@ -108,5 +113,26 @@ pub(crate) fn claim(view: &mut View, id: &[u8; 32]) -> Result<bool, Refused> {
         return Ok(false);
     }
     view.put(key, bytes);
-    Ok(before.is_some())
+    let Some(before) = before else {
+        return Ok(false);
+    };
+    tell_new_identity(view, id, &before)?;
+    Ok(true)
+}
+
+/// Nobody knows the new identity: every peer has to be paired with again, and people should see why
+/// none of them answers.
+fn tell_new_identity(view: &mut View, id: &[u8; 32], before: &[u8]) -> Result<(), Refused> {
+    let short = |bytes: &[u8; 32]| match NodeId::from_bytes(*bytes) {
+        Ok(id) => id.short(),
+        Err(_) => "an unknown one".to_owned(),
+    };
+    let old = before.last_chunk().map_or("an unknown one".into(), short);
+    let text = format!("{} in the place of {old}", short(id));
+    for peer in peers::all(view)? {
+        let text = format!("this node has a new identity, {text}: pair with it again");
+        peers::note_trouble(view, peer.number, &text)?;
+    }
+    view.fact(Fact::NewIdentity { text });
+    Ok(())
 }

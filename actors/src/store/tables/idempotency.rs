@@ -11,7 +11,7 @@
 
 use packhorse_protocol::message::Message;
 
-use crate::store::error::Refused;
+use crate::store::error::{ReadFault, Refused};
 use crate::store::keys::{Key, Meta};
 use crate::store::layout::{Cursor, Malformed, Pen};
 use crate::store::receipt::ReceiptId;
@@ -61,7 +61,23 @@ struct Order {
     next: u64,
 }
 
-fn order(source: &impl Source) -> Result<Order, Refused> {
+/// The oldest and the next number of the order.
+pub(super) fn order_range(source: &impl Source) -> Result<(u64, u64), ReadFault> {
+    let order = order(source)?;
+    Ok((order.oldest, order.next))
+}
+
+/// One entry of the order.
+pub(super) fn encode_entry(hash: &[u8; 16], at_ms: u64) -> Vec<u8> {
+    Pen::new(1, 24).raw(hash).u64(at_ms).done()
+}
+
+pub(super) fn decode_entry(bytes: &[u8]) -> Result<([u8; 16], u64), Malformed> {
+    let mut cursor = Cursor::new(1, bytes)?;
+    Ok((cursor.array::<16>()?, cursor.u64()?))
+}
+
+fn order(source: &impl Source) -> Result<Order, ReadFault> {
     let read = read(source, &Key::meta(Meta::Idempotency), |bytes| {
         let mut cursor = Cursor::new(1, bytes)?;
         let order = Order {
@@ -112,7 +128,7 @@ pub(crate) fn remember(view: &mut View, uses: &[([u8; 16], Use)]) -> Result<(), 
     let mut order = order(view)?;
     for (hash, used) in uses {
         view.put(Key::idempotency(*hash), used.encode());
-        let entry = Pen::new(1, 24).raw(hash).u64(used.at_ms).done();
+        let entry = encode_entry(hash, used.at_ms);
         view.put(Key::idempotency_order(order.next), entry);
         order.next += 1;
     }
@@ -134,10 +150,7 @@ fn forget_oldest(view: &mut View, order: &mut Order) -> Result<bool, Refused> {
         return Ok(false);
     }
     let key = Key::idempotency_order(order.oldest);
-    let entry = read(view, &key, |bytes| {
-        let mut cursor = Cursor::new(1, bytes)?;
-        Ok((cursor.array::<16>()?, cursor.u64()?))
-    })?;
+    let entry = read(view, &key, decode_entry)?;
     if let Some((hash, at_ms)) = entry {
         let is_old = view.now_ms().saturating_sub(at_ms) > KEPT_MS;
         if !is_old && order.next - order.oldest <= KEPT_COUNT {

@@ -34,7 +34,7 @@ use crate::store::view::{Note, Source, View};
 use super::dead::set_aside;
 use super::outbox::Listing;
 use super::peers::{self, PeerNumber};
-use super::{marks, read, receipts};
+use super::{held, marks, read, receipts};
 
 /// A receiver stops reading at the first of these; what was under way then may still come.
 const REFUSALS_MAX: usize = REFUSALS_UNCONFIRMED_MAX + WINDOW_MESSAGES;
@@ -96,9 +96,19 @@ pub(super) fn decode_row(arrival: u64, bytes: &[u8]) -> Result<InboxRow, Malform
 /// The inbox as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Totals {
-    next: u64,
+    pub(super) next: u64,
     pub(super) first: u64,
-    waiting: u64,
+    pub(super) waiting: u64,
+}
+
+impl Totals {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        Pen::new(1, 24)
+            .u64(self.next)
+            .u64(self.first)
+            .u64(self.waiting)
+            .done()
+    }
 }
 
 pub(super) fn totals(source: &impl Source) -> Result<Totals, ReadFault> {
@@ -119,13 +129,13 @@ pub(super) fn totals(source: &impl Source) -> Result<Totals, ReadFault> {
     }))
 }
 
+/// How many messages wait.
+pub(crate) fn waiting_count(source: &impl Source) -> Result<u64, ReadFault> {
+    Ok(totals(source)?.waiting)
+}
+
 fn put_totals(view: &mut View, totals: Totals) {
-    let bytes = Pen::new(1, 24)
-        .u64(totals.next)
-        .u64(totals.first)
-        .u64(totals.waiting)
-        .done();
-    view.put(Key::meta(Meta::Inbox), bytes);
+    view.put(Key::meta(Meta::Inbox), totals.encode());
 }
 
 /// One topic of the inbox.
@@ -133,6 +143,12 @@ fn put_totals(view: &mut View, totals: Totals) {
 pub(super) struct Topic {
     pub(super) first: u64,
     pub(super) waiting: u64,
+}
+
+impl Topic {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        Pen::new(1, 16).u64(self.first).u64(self.waiting).done()
+    }
 }
 
 pub(super) fn decode_topic(bytes: &[u8]) -> Result<Topic, Malformed> {
@@ -154,10 +170,7 @@ fn put_topic(view: &mut View, hash: [u8; 16], topic: Topic) {
         // A topic of which nothing waits needs no record: they would grow with every name used.
         view.delete(Key::topic(hash));
     } else {
-        view.put(
-            Key::topic(hash),
-            Pen::new(1, 16).u64(topic.first).u64(topic.waiting).done(),
-        );
+        view.put(Key::topic(hash), topic.encode());
     }
 }
 
@@ -176,7 +189,7 @@ pub(crate) fn store(
     lane: Lane,
     items: &[Inbound],
 ) -> Result<(Vec<Mark>, Vec<Refusal>), Refused> {
-    let record = peers::peer(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
+    let record = peers::live(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
     let mut intake = Intake::new(view, peer, lane, record.grants)?;
     let mut touched: Vec<(Epoch, u64, bool)> = Vec::new();
     for item in items {
@@ -210,7 +223,7 @@ pub(crate) fn store(
         marks::forget_oldest(view, peer, lane)?;
     }
     let refused = intake.refused;
-    intake.finish(view);
+    intake.finish(view)?;
     let refusals = marks::refusals(view, peer, lane)?;
     if refused > 0 && refusals.len() > REFUSALS_MAX {
         let waiting = refusals.len();
@@ -238,6 +251,8 @@ struct Intake {
     /// Batches are mostly of one topic: its hash is made once.
     last_topic: (String, [u8; 16]),
     refused: usize,
+    /// Weight of what was kept.
+    kept: u64,
 }
 
 impl Intake {
@@ -253,11 +268,14 @@ impl Intake {
             topics: BTreeMap::new(),
             last_topic: (String::new(), [0; 16]),
             refused: 0,
+            kept: 0,
         })
     }
 
     /// Writes the counters that were changed.
-    fn finish(self, view: &mut View) {
+    fn finish(self, view: &mut View) -> Result<(), Refused> {
+        held::change_share(view, self.peer, self.kept, 0)?;
+        held::Change::default().inbox(self.kept, 0).write(view)?;
         for (hash, topic) in self.topics {
             put_topic(view, hash, topic);
         }
@@ -265,6 +283,7 @@ impl Intake {
             put_totals(view, self.totals);
             view.note(Note::Arrived(self.totals.next - 1));
         }
+        Ok(())
     }
 
     fn take(
@@ -292,6 +311,10 @@ impl Intake {
                 (Ok(message), Lane::System) => receipts::take(view, self.peer, message)?,
                 (Ok(message), Lane::User) => match self.admit(message) {
                     Ok(message) => {
+                        // Once for the batch: what is under way is taken whole.
+                        if self.kept == 0 {
+                            held::check_intake(view, Some(self.peer))?;
+                        }
                         self.keep(view, at, message)?;
                         Ok(())
                     }
@@ -352,6 +375,7 @@ impl Intake {
         }
         self.totals.waiting += 1;
         self.totals.next += 1;
+        self.kept += held::weight(message);
         Ok(())
     }
 }
@@ -366,8 +390,7 @@ pub(super) fn put_back(
 ) -> Result<(), Refused> {
     let mut intake = Intake::new(view, peer, lane, Grants::none())?;
     intake.keep(view, at, message)?;
-    intake.finish(view);
-    Ok(())
+    intake.finish(view)
 }
 
 /// What a search for waiting messages found.
@@ -448,6 +471,8 @@ pub(crate) fn set_damaged_aside(
         Ok(Some(_)) => return Ok(()),
         Ok(None) => {}
         Err(fault) if fault.is_damage() => {
+            let gone = held::weight_of_damaged(view, &key);
+            held::Change::default().inbox(0, gone).write(view)?;
             set_aside(view, &key)?;
             view.delete(key);
             take_from_totals(view, 1)?;
@@ -495,14 +520,19 @@ pub(super) fn take_from_totals(view: &mut View, count: u64) -> Result<(), Refuse
     Ok(())
 }
 
-/// The number at the end of the first key that exists from here on.
+/// The number at the end of the first key that exists from here on; where a block in front of it
+/// cannot be read, it is not before `from`.
 fn first_live(view: &View, from: &Key, end: &[u8]) -> Result<Option<u64>, ReadFault> {
     let mut found = None;
-    view.scan(from, end, &mut |key, _| {
+    let scanned = view.scan(from, end, &mut |key, _| {
         found = Some(key.last_u64());
         ControlFlow::Break(())
-    })?;
-    Ok(found)
+    });
+    match scanned {
+        Ok(()) => Ok(found),
+        Err(fault) if fault.is_damage() => Ok(Some(from.last_u64())),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The oldest rows of the inbox.

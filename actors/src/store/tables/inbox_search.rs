@@ -73,7 +73,7 @@ pub(crate) fn search(source: &impl Source, search: &Search) -> Result<Found, Rea
     };
     let mut grants = BTreeMap::new();
     for (peer, before) in &search.denied {
-        if allowed(source, &mut grants, *peer)? != before {
+        if allowed(source, &mut grants, *peer, search.now_ms)? != before {
             found.is_stale = true;
             return Ok(found);
         }
@@ -162,7 +162,7 @@ fn look(
     };
     let weight = row.message.weight();
     if search.needs_execute {
-        let allowed = allowed(source, grants, row.peer)?;
+        let allowed = allowed(source, grants, row.peer, search.now_ms)?;
         if !allowed.allows(Capability::Execute, &row.message.topic, search.now_ms) {
             found.denied.insert(row.peer, allowed.clone());
             return Ok(Some(weight));
@@ -177,12 +177,14 @@ fn allowed<'a>(
     source: &impl Source,
     known: &'a mut BTreeMap<PeerNumber, Grants>,
     peer: PeerNumber,
+    now_ms: u64,
 ) -> Result<&'a Grants, ReadFault> {
     match known.entry(peer) {
         Entry::Occupied(place) => Ok(place.into_mut()),
         Entry::Vacant(place) => {
             let grants = match peers::peer(source, peer) {
-                Ok(record) => record.map_or_else(Grants::none, |peer| peer.grants),
+                // Only what counts now: the end of an exclusion has to be noticed too.
+                Ok(record) => record.map_or_else(Grants::none, |peer| peer.grants.alive(now_ms)),
                 // Who cannot be read may do nothing.
                 Err(fault) if fault.is_damage() => Grants::none(),
                 Err(fault) => return Err(fault),

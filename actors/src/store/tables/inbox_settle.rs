@@ -24,7 +24,10 @@ use super::inbox::{self, InboxRow, decode_row, take_from_topic, take_from_totals
 use super::peers::{self, PeerNumber};
 use super::receipts::Report;
 use super::tries::{self, DELAY_MS_MAX, FAILURES_MAX, Tries, UNENDED_MAX};
-use super::{marks, read};
+use super::{held, marks, read};
+
+/// What is said of a message whose sender was forgotten before it was handled.
+const REVOKED: &str = "revoked: its sender was forgotten before it was handled";
 
 /// A failed message waits a random time up to this, doubled with each failure.
 const BACKOFF_BASE_MS: u64 = 1_000;
@@ -99,6 +102,7 @@ fn take_out(view: &mut View, mut arrivals: Vec<u64>) -> Result<Vec<InboxRow>, Re
     let mut topics: BTreeMap<[u8; 16], u64> = BTreeMap::new();
     // Batches are mostly of one topic: its hash is made once.
     let mut last_topic = None;
+    let mut weights: BTreeMap<PeerNumber, u64> = BTreeMap::new();
     let mut rows = Vec::with_capacity(arrivals.len());
     for arrival in &arrivals {
         let key = Key::inbox(*arrival);
@@ -116,6 +120,7 @@ fn take_out(view: &mut View, mut arrivals: Vec<u64>) -> Result<Vec<InboxRow>, Re
         view.delete(key);
         view.delete(Key::inbox_topic(hash, *arrival));
         *topics.entry(hash).or_default() += 1;
+        *weights.entry(row.peer).or_default() += held::weight(&row.message);
         if arrivals.len() > 1 {
             // Nobody asks for the payloads of many.
             row.message.payload = Vec::new();
@@ -125,6 +130,11 @@ fn take_out(view: &mut View, mut arrivals: Vec<u64>) -> Result<Vec<InboxRow>, Re
     for (hash, count) in topics {
         take_from_topic(view, hash, count)?;
     }
+    for (peer, weight) in &weights {
+        held::change_share(view, *peer, 0, *weight)?;
+    }
+    let gone = weights.values().sum();
+    held::Change::default().inbox(0, gone).write(view)?;
     take_from_totals(view, rows.len() as u64)?;
     tries::forget(view, &arrivals)?;
     Ok(rows)
@@ -251,8 +261,47 @@ fn bury(view: &mut View, row: InboxRow, reason: &str, output: Vec<u8>) -> Result
         reason,
         message: row.message,
     };
-    dead_in::put(view, &letter);
+    dead_in::put(view, &letter)?;
     Ok(Settled::Dead)
+}
+
+/// Rows of the inbox that one job looks at for those of a peer that was forgotten.
+const REVOKED_ROWS_MAX: usize = 1_024;
+/// And bytes of messages.
+const REVOKED_BYTES_MAX: usize = 4 << 20;
+
+/// Makes messages of a peer that was forgotten dead letters, without a word to it: those among a page
+/// of the inbox. Returns which were taken out, and where to go on.
+pub(super) fn bury_revoked(
+    view: &mut View,
+    peer: PeerNumber,
+    from: u64,
+) -> Result<(Vec<u64>, Option<u64>), Refused> {
+    let (arrivals, next) = waiting_of(view, peer, from, REVOKED_ROWS_MAX, REVOKED_BYTES_MAX)?;
+    let mut taken = Vec::with_capacity(arrivals.len());
+    for arrival in &arrivals {
+        let row = match row(view, *arrival) {
+            Ok(row) => row.filter(|row| row.peer == peer),
+            // It stays for whoever comes upon it, as any record that does not open.
+            Err(Refused::Damaged { .. }) => None,
+            Err(refused) => return Err(refused),
+        };
+        let Some(row) = row else {
+            continue;
+        };
+        let letter = DeadInLetter {
+            peer,
+            lane: row.lane,
+            position: row.position,
+            at_ms: view.now_ms(),
+            reason: REVOKED.to_owned(),
+            message: row.message,
+        };
+        dead_in::put(view, &letter)?;
+        taken.push(*arrival);
+    }
+    take_out(view, taken.clone())?;
+    Ok((taken, next))
 }
 
 fn clipped(mut output: Vec<u8>) -> Vec<u8> {
@@ -280,7 +329,10 @@ pub(crate) fn retry_dead(
     at: Position,
 ) -> Result<(), Refused> {
     let letter = dead_in::find(view, peer, lane, at)?.ok_or(Refused::NoSuchArrivedLetter)?;
+    held::check_intake(view, None)?;
     inbox::put_back(view, peer, lane, at, &letter.message)?;
+    let gone = held::weight(&letter.message);
+    held::Change::default().dead(0, gone).write(view)?;
     view.delete(Key::dead_in(peer, lane, at));
     Ok(())
 }
@@ -294,12 +346,13 @@ pub(crate) fn drop_dead(
 ) -> Result<(), Refused> {
     let key = Key::dead_in(peer, lane, at);
     // One that does not open can be dropped as well.
-    match view.get(&key) {
+    let gone = match dead_in::find(view, peer, lane, at) {
         Ok(None) => return Err(Refused::NoSuchArrivedLetter),
-        Ok(Some(_)) => {}
-        Err(fault) if fault.is_damage() => {}
+        Ok(Some(letter)) => held::weight(&letter.message),
+        Err(fault) if fault.is_damage() => held::weight_of_damaged(view, &key),
         Err(fault) => return Err(fault.into()),
-    }
+    };
+    held::Change::default().dead(0, gone).write(view)?;
     view.delete(key);
     Ok(())
 }
@@ -318,6 +371,87 @@ pub enum Whereabouts {
     Dead(DeadInLetter),
     /// It arrived, and is not here any more: it was handled, or refused.
     Left,
+}
+
+/// One step of looking for what a peer sent and nobody has handled: arrivals among `rows_max` rows or
+/// `bytes_max` of messages, and where to go on.
+fn waiting_of(
+    view: &View,
+    peer: PeerNumber,
+    from: u64,
+    rows_max: usize,
+    bytes_max: usize,
+) -> Result<(Vec<u64>, Option<u64>), ReadFault> {
+    let totals = inbox::totals(view)?;
+    let mut step = WaitingOf {
+        peer,
+        arrivals: Vec::new(),
+        bytes: 0,
+        looked_at: 0,
+        limits: (rows_max, bytes_max),
+        next: totals.first.max(from),
+    };
+    let end = end_of(&[Table::Inbox as u8]);
+    let mut is_cut = false;
+    let scanned = view.scan(&Key::inbox(step.next), &end, &mut |key, plain| {
+        let arrival = key.last_u64();
+        let row = plain
+            .ok()
+            .and_then(|plain| decode_row(arrival, &plain).ok());
+        let flow = step.look(arrival, row);
+        is_cut = flow.is_break();
+        flow
+    });
+    match scanned {
+        Ok(()) => return Ok((step.arrivals, is_cut.then_some(step.next))),
+        // A block that cannot be read: what lies behind it is looked up one by one.
+        Err(fault) if fault.is_damage() => {}
+        Err(fault) => return Err(fault),
+    }
+    while step.next < totals.next {
+        let arrival = step.next;
+        let key = Key::inbox(arrival);
+        let row = match read(view, &key, |bytes| decode_row(arrival, bytes)) {
+            Ok(row) => row,
+            Err(fault) if fault.is_damage() => None,
+            Err(fault) => return Err(fault),
+        };
+        if step.look(arrival, row).is_break() {
+            return Ok((step.arrivals, Some(step.next)));
+        }
+    }
+    Ok((step.arrivals, None))
+}
+
+/// How far one step of [`waiting_of`] is.
+struct WaitingOf {
+    peer: PeerNumber,
+    arrivals: Vec<u64>,
+    bytes: usize,
+    looked_at: usize,
+    /// Rows and bytes.
+    limits: (usize, usize),
+    /// What is looked at next.
+    next: u64,
+}
+
+impl WaitingOf {
+    fn look(&mut self, arrival: u64, row: Option<InboxRow>) -> ControlFlow<()> {
+        if let Some(row) = row {
+            self.bytes += row.message.weight();
+            if row.peer == self.peer {
+                self.arrivals.push(arrival);
+            }
+        }
+        self.looked_at += 1;
+        self.next = arrival + 1;
+        let (rows_max, bytes_max) = self.limits;
+        if self.looked_at < rows_max && self.bytes < bytes_max {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
 }
 
 /// One step of looking for a message among `rows_max` waiting ones from `from` on: what was found,
@@ -364,7 +498,10 @@ pub(crate) fn find_left(
 ) -> Result<Option<Whereabouts>, ReadFault> {
     let peers = match peer {
         Some(peer) => vec![peer],
-        None => peers::all(source)?.iter().map(|peer| peer.number).collect(),
+        None => peers::every(source)?
+            .iter()
+            .map(|peer| peer.number)
+            .collect(),
     };
     for peer in peers {
         if let Some(letter) = dead_in::find(source, peer, Lane::User, at)? {

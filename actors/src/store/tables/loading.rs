@@ -22,8 +22,9 @@ use crate::store::view::{Source, View};
 use super::lines::{self, Line};
 use super::outbox::decode_row;
 use super::peers::PeerNumber;
+use super::read;
 use super::settling::{SETTLE_ROWS_MAX, own_line, visit_dead};
-use super::{read, unsettled};
+use super::unsettled::{self, Doubt};
 
 /// How far `offered` runs ahead at most: the messages of which, after a crash, it is not known
 /// whether they had left.
@@ -240,8 +241,10 @@ pub(crate) fn withdraw(
             continue;
         };
         let before = line;
-        line.offered = line.offered.min(last);
-        strike(view, peer, lane, boot, &mut line, last)?;
+        // A base of the opening may have spoken of what lies below the first row.
+        line.offered = line.offered.min(last.max(line.first - 1));
+        let is_offered = |doubt| doubt == Doubt::Offered;
+        strike(view, peer, lane, boot, &mut line, last, is_offered)?;
         if line != before {
             lines::put(view, peer, lane, boot, &line, 0, 0)?;
         }
@@ -249,8 +252,8 @@ pub(crate) fn withdraw(
     Ok(())
 }
 
-/// Strikes off a page of the open letters above a sequence: they were not delivered. The caller
-/// writes the line.
+/// Strikes off a page of what is listed above a sequence: it was not delivered. The caller writes
+/// the line.
 fn strike(
     view: &mut View,
     peer: PeerNumber,
@@ -258,16 +261,17 @@ fn strike(
     boot: u32,
     line: &mut Line,
     above: u64,
+    is_meant: impl Fn(Doubt) -> bool,
 ) -> Result<(), Refused> {
     if line.unsettled == 0 {
         return Ok(());
     }
     let page = SETTLE_ROWS_MAX as usize;
     let open = unsettled::among(view, peer, lane, boot, above + 1..=u64::MAX, page)?;
-    for sequence in &open {
+    for (sequence, _) in open.iter().filter(|(_, doubt)| is_meant(*doubt)) {
         view.delete(Key::unsettled(peer, lane, boot, *sequence));
+        line.unsettled = line.unsettled.saturating_sub(1);
     }
-    line.unsettled = line.unsettled.saturating_sub(open.len() as u64);
     Ok(())
 }
 
@@ -296,7 +300,7 @@ pub(crate) fn clear(
         if let Some(handed) = claim.unhanded_above {
             // This session sends what lies behind them without them, and what it opened with had
             // settled those that an earlier one sent: they have certainly not arrived.
-            strike(view, peer, lane, boot, &mut line, handed)?;
+            strike(view, peer, lane, boot, &mut line, handed, |_| true)?;
             // More of them, or some that came since: the next look tells.
             is_right = false;
         }

@@ -116,7 +116,7 @@ pub(crate) fn confirm(view: &mut View, peer: PeerNumber, lane: Lane, settled: &[
     }
 }
 
-fn decode_code(bytes: &[u8]) -> Result<RefusalCode, Malformed> {
+pub(super) fn decode_code(bytes: &[u8]) -> Result<RefusalCode, Malformed> {
     let mut cursor = Cursor::new(1, bytes)?;
     let code = RefusalCode(cursor.u16()?);
     cursor.end()?;

@@ -31,63 +31,20 @@ use crate::store::layout::{Cursor, Malformed, Pen};
 use crate::store::receipt::ReceiptId;
 use crate::store::view::{Source, View};
 
-use super::dead::{self, Dead};
+use super::dead::Dead;
 use super::idempotency::{self, Use};
 use super::lines::{self, Line};
 use super::outcomes::{self, Outcome};
 use super::peers::{self, PeerNumber};
 use super::settling::own_line;
 use super::sweep;
-use super::{done, read};
+use super::{done, held, letters, read, unsettled};
+
+pub use super::filter::{Filter, Listing};
+pub use super::new_message::NewMessage;
 
 /// How many retries of one message a receipt is followed through.
 const RETRIES_FOLLOWED_MAX: usize = 64;
-
-/// A message to be accepted.
-#[derive(Clone, Debug)]
-pub struct NewMessage {
-    /// The message.
-    pub message: Message,
-    /// The sender's own name for it: repeating it gives the first receipt again.
-    pub key: Option<String>,
-    /// When it is given up if it still waits, in wall milliseconds.
-    pub expires_ms: Option<u64>,
-    /// Whether it takes the place of an earlier message with the same key that has certainly not
-    /// left this node.
-    pub replace: bool,
-}
-
-impl NewMessage {
-    /// A message without a key or an end of its own.
-    #[must_use]
-    pub fn new(message: Message) -> Self {
-        Self {
-            message,
-            key: None,
-            expires_ms: None,
-            replace: false,
-        }
-    }
-}
-
-/// Which messages are meant. What is not named is not looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Only of this peer.
-    pub peer: Option<PeerNumber>,
-    /// Only of exactly this topic.
-    pub topic: Option<String>,
-}
-
-impl Filter {
-    pub(super) fn takes_peer(&self, peer: PeerNumber) -> bool {
-        self.peer.is_none_or(|wanted| wanted == peer)
-    }
-
-    pub(super) fn takes_topic(&self, topic: &str) -> bool {
-        self.topic.as_deref().is_none_or(|wanted| wanted == topic)
-    }
-}
 
 /// A message that is safe here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,15 +100,6 @@ pub struct OutboxRow {
     pub failures: u32,
     /// It has certainly not left this node.
     pub unoffered: bool,
-}
-
-/// Some rows of many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing<T> {
-    /// How many there are in all.
-    pub total: u64,
-    /// The first of them.
-    pub rows: Vec<T>,
 }
 
 /// A row as it is stored.
@@ -214,6 +162,11 @@ struct Accepting {
     /// Keys that this call has used.
     uses: Vec<([u8; 16], Use)>,
     failures: u32,
+    /// Weight of what it adds, and of what it takes the place of.
+    added: u64,
+    replaced: u64,
+    /// Whether anything is new here.
+    is_new_work: bool,
 }
 
 /// Accepts messages for one peer and lane, all or none.
@@ -222,6 +175,26 @@ pub(crate) fn accept(
     peer: PeerNumber,
     lane: Lane,
     messages: Vec<NewMessage>,
+) -> Result<Vec<Accepted>, Refused> {
+    accept_all(view, peer, lane, messages, false)
+}
+
+/// The same for a message that was among the dead letters.
+pub(super) fn accept_again(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    message: NewMessage,
+) -> Result<Vec<Accepted>, Refused> {
+    accept_all(view, peer, lane, vec![message], true)
+}
+
+fn accept_all(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    messages: Vec<NewMessage>,
+    is_retry: bool,
 ) -> Result<Vec<Accepted>, Refused> {
     let failures = peers::failures(view, peer)?.ok_or(Refused::NoSuchPeer(peer))?;
     let epoch = view.epoch();
@@ -233,12 +206,23 @@ pub(crate) fn accept(
         line: before,
         uses: Vec::new(),
         failures,
+        added: 0,
+        replaced: 0,
+        is_new_work: false,
     };
     let mut accepted = Vec::with_capacity(messages.len());
     for new in messages {
         check(&new.message, new.key.as_deref())?;
         accepted.push(call.take(view, &new)?);
     }
+    // ORDER: after all of them were looked at, because one that is here already needs no room. What
+    // the nodes tell each other is never held up: it is what ends old work.
+    if call.is_new_work && lane == Lane::User {
+        let more = call.added.saturating_sub(call.replaced);
+        held::check_sending(view, more, is_retry)?;
+    }
+    let change = held::Change::default().outbox(call.added, call.replaced);
+    change.write(view)?;
     idempotency::remember(view, &call.uses)?;
     if call.line != before {
         let grown = call.line.next - before.next;
@@ -319,6 +303,8 @@ impl Accepting {
         }
         line.bytes_accepted += new.message.weight() as u64;
         line.next += 1;
+        self.added += held::weight(&new.message);
+        self.is_new_work = true;
         ReceiptId {
             peer: *peer,
             lane: *lane,
@@ -376,7 +362,11 @@ impl Accepting {
             &new.message,
         );
         view.put(key, row);
+        self.added += held::weight(&new.message);
+        self.replaced += held::weight(&before.message);
+        self.is_new_work = true;
         line.edits += 1;
+        unsettled::doubt_rewritten(view, &id, &mut line)?;
         if let Some(due_ms) = sweep::first_due(&new.message, new.expires_ms) {
             line.limit(sequence, due_ms);
         }
@@ -509,7 +499,7 @@ fn by_place(source: &impl Source, id: &ReceiptId) -> Result<Option<ReceiptRecord
     }
     let key = Key::dead(id.peer, id.lane, epoch.boot, sequence);
     if let Some(dead) = read(source, &key, Dead::decode)? {
-        let letter = dead::letter(source, *id, dead)?;
+        let letter = letters::letter(source, *id, dead)?;
         return Ok(Some(ReceiptRecord {
             reason: Some(letter.reason),
             message: letter.message,

@@ -77,6 +77,11 @@ impl Keep {
     }
 }
 
+/// The same trouble seen again is not written down within this time.
+const TROUBLE_YOUNG_MS: u64 = 60 * 1_000;
+/// A trouble of which no sign was seen for this long is over, once a session lives.
+const TROUBLE_CALM_MS: u64 = 60 * 60 * 1_000;
+
 /// Something about a peer, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
@@ -149,6 +154,12 @@ impl PeerRecord {
             trouble: None,
             forgotten_ms: None,
         }
+    }
+
+    /// Whether it is a peer, and not the record of a node that was forgotten.
+    #[must_use]
+    pub const fn is_peer(&self) -> bool {
+        self.forgotten_ms.is_none()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -302,11 +313,7 @@ pub enum EpochVerdict {
     },
 }
 
-#[allow(dead_code, reason = "for who only reports to a peer")]
-pub(crate) fn exists(source: &impl Source, peer: PeerNumber) -> Result<bool, ReadFault> {
-    Ok(source.get(&Key::peer(peer))?.is_some())
-}
-
+/// A record by its number, also that of a node that was forgotten.
 pub(crate) fn peer(
     source: &impl Source,
     number: PeerNumber,
@@ -316,29 +323,73 @@ pub(crate) fn peer(
     })
 }
 
-/// How often reaching a peer has failed; `None` when there is no such peer. Passes over the rest
-/// of the record, because every accepted message asks.
+/// A peer by its number: no node that was forgotten.
+pub(crate) fn live(
+    source: &impl Source,
+    number: PeerNumber,
+) -> Result<Option<PeerRecord>, ReadFault> {
+    Ok(peer(source, number)?.filter(PeerRecord::is_peer))
+}
+
+/// How often reaching a peer has failed; `None` when there is no such peer, or none any more.
+/// Passes over the rest of the record, because every accepted message asks.
 pub(crate) fn failures(source: &impl Source, number: PeerNumber) -> Result<Option<u32>, ReadFault> {
-    read(source, &Key::peer(number), |bytes| {
-        let (_, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
+    let read = read(source, &Key::peer(number), |bytes| {
+        let (layout, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
         cursor.take(32)?;
         cursor.blob()?;
         for _ in 0..3 {
-            for _ in 0..cursor.u32()? {
-                cursor.blob()?;
-            }
+            pass_texts(&mut cursor)?;
         }
         cursor.u64()?;
         cursor.maybe_u64()?;
         if cursor.u8()? == 1 {
             cursor.take(12)?;
         }
-        cursor.u32()
-    })
+        let failures = cursor.u32()?;
+        if layout == 1 {
+            return Ok(Some(failures));
+        }
+        if cursor.u8()? == 1 {
+            cursor.take(2)?;
+            cursor.blob()?;
+            cursor.u64()?;
+        }
+        for _ in 0..cursor.u32()? {
+            cursor.maybe_u64()?;
+        }
+        pass_texts(&mut cursor)?;
+        cursor.u8()?;
+        let tickets = cursor.u32()? as usize;
+        cursor.take(tickets.checked_mul(16).ok_or(Malformed)?)?;
+        for _ in 0..2 {
+            if cursor.u8()? == 1 {
+                cursor.blob()?;
+                cursor.u64()?;
+            }
+        }
+        let forgotten_ms = cursor.maybe_u64()?;
+        Ok(forgotten_ms.is_none().then_some(failures))
+    })?;
+    Ok(read.flatten())
+}
+
+fn pass_texts(cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    for _ in 0..cursor.u32()? {
+        cursor.blob()?;
+    }
+    Ok(())
 }
 
 /// All peers by number. One that does not open is passed over.
 pub(crate) fn all(source: &impl Source) -> Result<Vec<PeerRecord>, ReadFault> {
+    let mut peers = every(source)?;
+    peers.retain(PeerRecord::is_peer);
+    Ok(peers)
+}
+
+/// The same with those that were forgotten: for who shows what is left of them.
+pub(crate) fn every(source: &impl Source) -> Result<Vec<PeerRecord>, ReadFault> {
     let mut peers = Vec::new();
     source.scan_prefix(&Key::table(Table::Peer), &mut |key, plain| {
         if let Ok(Ok(peer)) = plain.map(|plain| PeerRecord::decode(key.peer_number(), &plain)) {
@@ -349,20 +400,28 @@ pub(crate) fn all(source: &impl Source) -> Result<Vec<PeerRecord>, ReadFault> {
     Ok(peers)
 }
 
-fn id_key(source: &impl Source, id: &NodeId) -> Key {
+pub(super) fn id_key(source: &impl Source, id: &NodeId) -> Key {
     Key::peer_index(source.vault().index_hash(b"peer id", &[id.as_bytes()]))
 }
 
-fn name_key(source: &impl Source, name: &str) -> Key {
+pub(super) fn name_key(source: &impl Source, name: &str) -> Key {
     Key::peer_index(source.vault().index_hash(b"peer name", &[name.as_bytes()]))
 }
 
 pub(crate) fn by_id(source: &impl Source, id: &NodeId) -> Result<Option<PeerRecord>, ReadFault> {
+    Ok(record_of(source, id)?.filter(PeerRecord::is_peer))
+}
+
+/// The record of an identity, also of one that was forgotten: pairing again takes its number.
+pub(crate) fn record_of(
+    source: &impl Source,
+    id: &NodeId,
+) -> Result<Option<PeerRecord>, ReadFault> {
     by_key(source, &id_key(source, id))
 }
 
 pub(crate) fn by_name(source: &impl Source, name: &str) -> Result<Option<PeerRecord>, ReadFault> {
-    by_key(source, &name_key(source, name))
+    Ok(by_key(source, &name_key(source, name))?.filter(PeerRecord::is_peer))
 }
 
 fn by_key(source: &impl Source, key: &Key) -> Result<Option<PeerRecord>, ReadFault> {
@@ -390,11 +449,25 @@ pub(crate) fn by_name_or_id(
     Ok(short.next().filter(|_| short.next().is_none()))
 }
 
-/// Writes a new peer and its index.
+/// Writes a new peer, or one that was forgotten and is paired again, and its index.
 pub(crate) fn add(view: &mut View, peer: &PeerRecord) {
     view.put(id_key(view, &peer.id), encode_u32(peer.number.0));
     view.put(name_key(view, &peer.name), encode_u32(peer.number.0));
     view.put(Key::peer(peer.number), peer.encode());
+}
+
+/// Makes a peer none any more: its name is free, and its number and its identity stay together.
+/// What it was allowed and where it was dialled go.
+pub(crate) fn retire(view: &mut View, before: &PeerRecord) {
+    let after = PeerRecord {
+        last_seen_ms: before.last_seen_ms,
+        highest: before.highest,
+        failures: before.failures,
+        forgotten_ms: Some(view.now_ms()),
+        ..PeerRecord::new(before.number, before.id, &*before.name, before.paired_ms)
+    };
+    view.delete(name_key(view, &before.name));
+    view.put(Key::peer(after.number), after.encode());
 }
 
 /// Writes a peer back; a new name must be free.
@@ -419,13 +492,55 @@ pub(crate) fn update(
     number: PeerNumber,
     change: impl FnOnce(&mut PeerRecord),
 ) -> Result<PeerRecord, Refused> {
-    let before = peer(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
+    let before = live(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
     let mut after = before.clone();
     change(&mut after);
     after.number = before.number;
     after.id = before.id;
+    after.forgotten_ms = None;
     put(view, &before, &after)?;
     Ok(after)
+}
+
+/// Writes down that a peer or this store runs on a copy, or was set back. Trouble that was seen
+/// before with the same words only becomes younger, at most once a minute.
+pub(crate) fn note_trouble(view: &mut View, number: PeerNumber, text: &str) -> Result<(), Refused> {
+    let Some(before) = live(view, number)? else {
+        return Ok(());
+    };
+    let at_ms = view.now_ms();
+    let is_known = before.trouble.as_ref().is_some_and(|known| {
+        known.text == text && at_ms.saturating_sub(known.at_ms) < TROUBLE_YOUNG_MS
+    });
+    if !is_known {
+        let text = text.to_owned();
+        let after = PeerRecord {
+            trouble: Some(Noted { text, at_ms }),
+            ..before.clone()
+        };
+        put(view, &before, &after)?;
+    }
+    Ok(())
+}
+
+/// Forgets a trouble of which nothing was seen for an hour.
+pub(crate) fn calm(view: &mut View, number: PeerNumber) -> Result<(), Refused> {
+    let Some(before) = live(view, number)? else {
+        return Ok(());
+    };
+    let now_ms = view.now_ms();
+    let is_now = before.trouble.as_ref().is_some_and(|trouble| {
+        // One that seems to come from the future was noted by a clock that went back.
+        (trouble.at_ms..trouble.at_ms.saturating_add(TROUBLE_CALM_MS)).contains(&now_ms)
+    });
+    if !is_now {
+        let after = PeerRecord {
+            trouble: None,
+            ..before.clone()
+        };
+        put(view, &before, &after)?;
+    }
+    Ok(())
 }
 
 /// Judges the epoch that a peer showed in an authenticated handshake, and remembers it when its
@@ -435,10 +550,17 @@ pub(crate) fn judge_epoch(
     number: PeerNumber,
     shown: Epoch,
 ) -> Result<EpochVerdict, Refused> {
-    let before = peer(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
+    let before = live(view, number)?.ok_or(Refused::NoSuchPeer(number))?;
     match before.highest {
         Some(highest) if highest == shown => Ok(EpochVerdict::Same),
-        Some(highest) if shown.boot <= highest.boot => Ok(EpochVerdict::Copy { highest }),
+        Some(highest) if shown.boot <= highest.boot => {
+            let text = format!(
+                "it shows boot {} after boot {}: a copied disk, or a store that was set back",
+                shown.boot, highest.boot
+            );
+            note_trouble(view, number, &text)?;
+            Ok(EpochVerdict::Copy { highest })
+        }
         _ => {
             let after = PeerRecord {
                 highest: Some(shown),

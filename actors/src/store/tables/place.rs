@@ -9,7 +9,8 @@ use crate::store::keys::Key;
 use crate::store::receipt::ReceiptId;
 use crate::store::view::Source;
 
-use super::dead::{self, Dead, DeadState};
+use super::dead::{Dead, DeadState};
+use super::letters;
 use super::lines;
 use super::outbox::decode_row;
 use super::outcomes::{self, Outcome};
@@ -26,7 +27,12 @@ pub enum SentPlace {
         expires_ms: Option<u64>,
     },
     /// Among the dead letters.
-    Dead(DeadState),
+    Dead {
+        /// What is known of its end.
+        state: DeadState,
+        /// The next session with the recipient tells.
+        is_open: bool,
+    },
     /// Accepted anew under this name.
     Retried(ReceiptId),
     /// Not here: its receipt tells.
@@ -44,7 +50,9 @@ pub(crate) fn of(source: &impl Source, id: &ReceiptId) -> Result<SentPlace, Read
     let letter = Key::dead(id.peer, id.lane, epoch.boot, sequence);
     let letter = read(source, &letter, Dead::decode)?.filter(|dead| !dead.is_stub());
     if let Some(dead) = letter {
-        return Ok(SentPlace::Dead(dead::letter(source, *id, dead)?.state));
+        let letter = letters::letter(source, *id, dead)?;
+        let (state, is_open) = (letter.state, letter.is_open);
+        return Ok(SentPlace::Dead { state, is_open });
     }
     let row = Key::outbox(id.peer, id.lane, epoch.boot, sequence);
     let Some(row) = read(source, &row, decode_row)? else {

@@ -13,6 +13,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use packhorse_protocol::epoch::{Epoch, Lane, Mark, Refusal};
 
+use crate::events::Fact;
 use crate::store::engine::end_of;
 use crate::store::error::{ReadFault, Refused};
 use crate::store::keys::Key;
@@ -21,12 +22,16 @@ use crate::store::view::{Source, View};
 use super::dead;
 use super::lines::{self, Line};
 use super::outbox::decode_row;
-use super::peers::PeerNumber;
-use super::{read, unsettled};
+use super::peers::{self, PeerNumber};
+use super::{held, read, unsettled};
 
 /// Rows and letters that one settling job deals with at most; more take another job, so that no
 /// batch holds up the others for long.
 pub(crate) const SETTLE_ROWS_MAX: u64 = 4_096;
+/// Bytes of messages that one settling job reads to count them off.
+const WEIGHED_BYTES_MAX: u64 = 32 << 20;
+/// Bytes that one settling job writes about letters.
+const WRITTEN_BYTES_MAX: usize = 4 << 20;
 
 /// A line of ours, unless the peer speaks of an epoch that never was.
 pub(super) fn own_line(
@@ -130,6 +135,14 @@ pub(crate) fn settle(
         // A mark above what was given out belongs to a copy of this store that lived on; all that
         // is here is settled then.
         let settled = mark.settled.min(work.line.next - 1);
+        // INVARIANT: no row above `offered` left this store, and no base spoke of one. So a mark
+        // above it is the work of a life that is not in this store: it was set back.
+        let is_set_back = is_opening && settled > work.line.offered;
+        // ORDER: before rows are deleted, which would call a row stored that is not what was sent.
+        if is_set_back && !settle_doubts(view, peer, lane, boot, work, settled, &mut left)? {
+            more = true;
+            continue;
+        }
         let is_done = settle_rows(view, peer, lane, boot, work, settled, &mut left)?
             && settle_letters(
                 view,
@@ -142,8 +155,14 @@ pub(crate) fn settle(
                 &mut left,
             )?;
         if is_done && is_opening {
-            // INVARIANT: what lies above is not at the recipient and not on its way.
-            work.line.offered = work.line.offered.min(settled);
+            if is_set_back {
+                let from = work.line.offered + 1;
+                tell_set_back(view, peer, lane, boot, from..=settled)?;
+            }
+            // INVARIANT: what lies above is not at the recipient and not on its way. Of what lies
+            // below the first row the bases of this opening are about to speak.
+            let first = work.line.first;
+            work.line.offered = work.line.offered.min(settled).max(first - 1);
         }
         more |= !is_done;
     }
@@ -166,7 +185,14 @@ fn settle_rows(
         line.acknowledged = line.acknowledged.max(settled);
         return Ok(true);
     }
-    let last = settled.min(line.first + *left - 1);
+    let mut last = settled.min(line.first + *left - 1);
+    // Where every row of the line is as it was accepted, the first one behind says what those weighed.
+    let is_plain = line.holes == 0 && line.edits == 0;
+    let gone_before = line.bytes_gone;
+    let mut gone = 0;
+    if !is_plain {
+        (last, gone) = weigh(view, peer, lane, boot, line.first..=last)?;
+    }
     let range = line.first..=last;
     let holes = if line.holes > 0 {
         pass_holes(view, peer, lane, boot, range.clone())?
@@ -179,13 +205,65 @@ fn settle_rows(
     let count = last + 1 - line.first;
     let holes = holes.len() as u64;
     *left -= count;
+    if last < settled {
+        *left = 0;
+    }
     work.settled += count - holes;
     // A line that an older version wrote did not count all of its holes.
     line.holes = line.holes.saturating_sub(holes);
     line.first = last + 1;
     line.acknowledged = line.acknowledged.max(last);
     find_oldest(view, peer, lane, boot, line)?;
+    if is_plain {
+        gone = line.bytes_gone.saturating_sub(gone_before);
+    }
+    held::Change::default().outbox(0, gone).write(view)?;
     Ok(last == settled)
+}
+
+/// What the rows of a range weigh, by reading them, and how far that came: not further than one job
+/// may read. Nothing that cannot be read stops it, because a quota's counter decides about no message.
+fn weigh(
+    view: &View,
+    peer: PeerNumber,
+    lane: Lane,
+    boot: u32,
+    range: RangeInclusive<u64>,
+) -> Result<(u64, u64), Refused> {
+    let (first, last) = range.into_inner();
+    let mut weight = 0;
+    let mut next = first;
+    let end = end_of(Key::outbox(peer, lane, boot, last).as_bytes());
+    let from = Key::outbox(peer, lane, boot, first);
+    let scanned = view.scan(&from, &end, &mut |key, plain| {
+        weight += match plain.map(|plain| decode_row(&plain)) {
+            Ok(Ok(row)) => held::weight(&row.message),
+            _ => held::weight_of_damaged(view, &key),
+        };
+        next = key.last_u64() + 1;
+        if weight < WEIGHED_BYTES_MAX {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+    match scanned {
+        Ok(()) if weight >= WEIGHED_BYTES_MAX => return Ok((next - 1, weight)),
+        Ok(()) => return Ok((last, weight)),
+        // A block that cannot be read: the rows behind it are looked up one by one.
+        Err(fault) if fault.is_damage() => {}
+        Err(fault) => return Err(fault.into()),
+    }
+    while next <= last && weight < WEIGHED_BYTES_MAX {
+        let key = Key::outbox(peer, lane, boot, next);
+        weight += match read(view, &key, decode_row) {
+            Ok(row) => row.map_or(0, |row| held::weight(&row.message)),
+            Err(fault) if fault.is_damage() => held::weight_of_damaged(view, &key),
+            Err(fault) => return Err(fault.into()),
+        };
+        next += 1;
+    }
+    Ok((next - 1, weight))
 }
 
 /// Tells the end of letters that may have been delivered. Returns whether none is left to tell.
@@ -210,15 +288,82 @@ fn settle_letters(
     let upto = if is_opening { u64::MAX } else { settled };
     let open = unsettled::among(view, peer, lane, boot, 0..=upto, *left as usize)?;
     let is_all = (open.len() as u64) < *left;
-    for sequence in &open {
+    let (mut count, mut weight) = (0, 0);
+    for (sequence, _) in &open {
+        if weight >= WEIGHED_BYTES_MAX {
+            break;
+        }
         if *sequence <= settled {
-            view.delete(Key::dead(peer, lane, boot, *sequence));
+            weight += dead::delete(view, Key::dead(peer, lane, boot, *sequence))?;
         }
         view.delete(Key::unsettled(peer, lane, boot, *sequence));
+        count += 1;
     }
-    line.unsettled = line.unsettled.saturating_sub(open.len() as u64);
-    *left -= open.len() as u64;
+    line.unsettled = line.unsettled.saturating_sub(count);
+    if count < open.len() as u64 {
+        *left = 0;
+        return Ok(false);
+    }
+    *left -= count;
     Ok(is_all)
+}
+
+/// The recipient's mark covers messages that this store never offered: a life that is not in this
+/// store sent them, or gave them up. Those that were rewritten or given up here since become
+/// letters that say so. Returns whether none is left.
+fn settle_doubts(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    boot: u32,
+    work: &mut Work,
+    settled: u64,
+    left: &mut u64,
+) -> Result<bool, Refused> {
+    if work.line.unsettled == 0 {
+        return Ok(true);
+    }
+    let range = work.line.offered + 1..=settled;
+    let listed = unsettled::among(view, peer, lane, boot, range, *left as usize)?;
+    let is_all = (listed.len() as u64) < *left;
+    let written_before = view.changed_bytes();
+    let mut codes = Vec::new();
+    let mut count = 0;
+    for (sequence, doubt) in &listed {
+        if view.changed_bytes() - written_before >= WRITTEN_BYTES_MAX {
+            break;
+        }
+        codes.extend(dead::bury_taken(
+            view, peer, lane, boot, *sequence, *doubt, work,
+        )?);
+        view.delete(Key::unsettled(peer, lane, boot, *sequence));
+        count += 1;
+    }
+    work.line.unsettled = work.line.unsettled.saturating_sub(count);
+    dead::facts_given_up(view, peer, codes.into_iter());
+    if count < listed.len() as u64 {
+        *left = 0;
+        return Ok(false);
+    }
+    *left -= count;
+    Ok(is_all)
+}
+
+/// Says which messages were settled by the doing of a life that is lost.
+fn tell_set_back(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    boot: u32,
+    range: RangeInclusive<u64>,
+) -> Result<(), Refused> {
+    let (from, to) = range.into_inner();
+    let text = format!(
+        "this node's store was set back: by its word {from} to {to} of boot {boot} on the {lane:?} lane had left before that"
+    );
+    peers::note_trouble(view, peer, &text)?;
+    view.fact(Fact::RolledBack { peer, text });
+    Ok(())
 }
 
 /// Which sequences of a range are dead letters. Forgets those among them that were only kept

@@ -9,6 +9,7 @@
 //!
 //! Read [`verdict`], then [`page`].
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use packhorse_protocol::epoch::{Epoch, Lane, Position, RefusalCode};
@@ -23,10 +24,11 @@ use crate::store::view::{Source, View};
 
 use super::dead;
 use super::lines::{self, Line};
+use super::loading::is_dead;
 use super::outbox::{Filter, Stored, decode_row};
 use super::peers::{self, PeerNumber};
-use super::read;
 use super::settling::{find_oldest, own_line};
+use super::{held, read};
 
 /// Failed attempts after which a moderate message is given up.
 const ATTEMPTS_MAX: u32 = 3;
@@ -41,7 +43,8 @@ const PAGE_ROWS_MAX: usize = 4_096;
 const PAGE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of messages that one job moves to the dead letters: as much as a batch holds.
 const MOVED_BYTES_MAX: usize = 4 << 20;
-/// Messages that one job moves to the dead letters; each is up to three changes.
+/// Messages that one job moves to the dead letters; each is up to three changes, and all of them one
+/// more for what the boxes hold.
 const MOVED_ROWS_MAX: usize = 1_024;
 
 /// What a sweep did.
@@ -137,6 +140,13 @@ impl Moving {
         }
     }
 
+    fn weight(&self) -> u64 {
+        self.rows
+            .iter()
+            .map(|(_, _, message)| held::weight(message))
+            .sum()
+    }
+
     /// Makes the rows dead letters. The caller writes the line.
     fn bury(
         self,
@@ -151,8 +161,11 @@ impl Moving {
             return Ok(0);
         }
         dead::facts_given_up(view, peer, self.rows.iter().map(|(_, code, _)| *code));
+        let weight = self.weight();
+        let change = held::Change::default().outbox(0, weight).dead(weight, 0);
+        change.write(view)?;
         for (sequence, code, message) in self.rows {
-            dead::give_up(view, peer, lane, boot, line, sequence, code, message);
+            dead::give_up(view, peer, lane, boot, line, sequence, code, message)?;
         }
         find_oldest(view, peer, lane, boot, line)?;
         Ok(count)
@@ -297,6 +310,137 @@ pub(crate) fn drop_page(
         lines::put(view, peer, lane, boot, &line, 0, 0)?;
     }
     Ok((count, next))
+}
+
+/// What a line of a peer that was forgotten holds.
+#[derive(Default)]
+struct Revoking {
+    moving: Moving,
+    damaged: Vec<Position>,
+    /// Where what was not looked at begins; `None` at the end of the line.
+    next: Option<u64>,
+}
+
+/// Takes one page of what waits for a peer that was forgotten out of a line: messages become dead
+/// letters, reports go. Returns how many messages, and whether nothing is left in the line.
+pub(super) fn revoke_page(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    epoch: Epoch,
+) -> Result<(u64, bool), Refused> {
+    let boot = epoch.boot;
+    let Some(mut line) = own_line(view, peer, lane, epoch)? else {
+        return Ok((0, true));
+    };
+    let before = line;
+    let Revoking {
+        moving,
+        damaged,
+        next,
+    } = look_through(view, peer, lane, epoch, &line)?;
+    let count = match lane {
+        Lane::User => moving.bury(view, peer, lane, boot, &mut line)?,
+        Lane::System => {
+            for (sequence, _, _) in &moving.rows {
+                dead::erase(view, peer, lane, boot, &mut line, *sequence);
+            }
+            let change = held::Change::default().outbox(0, moving.weight());
+            change.write(view)?;
+            0
+        }
+    };
+    find_oldest(view, peer, lane, boot, &mut line)?;
+    if line != before {
+        lines::put(view, peer, lane, boot, &line, 0, 0)?;
+    }
+    for at in damaged {
+        dead::bury_damaged(view, peer, lane, at)?;
+    }
+    Ok((count, next.is_none()))
+}
+
+/// Accounts for every sequence of a line, or for as many as one job may look at. A scan ends at a
+/// block that cannot be read, and shows nothing of a lost file: no session comes upon these any more,
+/// so they are looked up one by one.
+fn look_through(
+    view: &View,
+    peer: PeerNumber,
+    lane: Lane,
+    epoch: Epoch,
+    line: &Line,
+) -> Result<Revoking, Refused> {
+    let boot = epoch.boot;
+    let mut found = Revoking::default();
+    if line.first >= line.next {
+        return Ok(found);
+    }
+    let mut seen = 0;
+    let mut next = line.first;
+    let mut is_cut = false;
+    let start = Key::outbox(peer, lane, boot, line.first);
+    let end = end_of(Key::outbox(peer, lane, boot, line.next - 1).as_bytes());
+    let scanned = view.scan(&start, &end, &mut |key, plain| {
+        let sequence = key.last_u64();
+        let flow = found.look(
+            epoch,
+            sequence,
+            plain.ok().and_then(|plain| decode_row(&plain).ok()),
+        );
+        seen += 1;
+        next = sequence + 1;
+        is_cut = flow.is_break();
+        flow
+    });
+    match scanned {
+        Ok(()) if is_cut => {
+            found.next = Some(next);
+            return Ok(found);
+        }
+        Ok(()) if seen >= line.waiting() => return Ok(found),
+        // Fewer than wait: among those that were shown some are missing.
+        Ok(()) => next = line.first,
+        Err(fault) if fault.is_damage() => {}
+        Err(fault) => return Err(fault.into()),
+    }
+    let known: BTreeSet<u64> = found.sequences().collect();
+    let last = line.next.min(next + PAGE_ROWS_MAX as u64);
+    for sequence in (next..last).filter(|sequence| !known.contains(sequence)) {
+        let key = Key::outbox(peer, lane, boot, sequence);
+        let row = match read(view, &key, decode_row) {
+            Ok(Some(row)) => Some(row),
+            Ok(None) if is_dead(view, peer, lane, Position { epoch, sequence })? => continue,
+            Ok(None) => None,
+            Err(fault) if fault.is_damage() => None,
+            Err(fault) => return Err(fault.into()),
+        };
+        if found.look(epoch, sequence, row).is_break() {
+            found.next = Some(sequence + 1);
+            return Ok(found);
+        }
+    }
+    found.next = (last < line.next).then_some(last);
+    Ok(found)
+}
+
+impl Revoking {
+    /// Notes a row, or a sequence of which none is left; whether there is room for another one.
+    fn look(&mut self, epoch: Epoch, sequence: u64, row: Option<Stored>) -> ControlFlow<()> {
+        if let Some(row) = row {
+            return self.moving.look(sequence, row, Some(dead::REVOKED));
+        }
+        self.damaged.push(Position { epoch, sequence });
+        if self.damaged.len() < MOVED_ROWS_MAX {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    fn sequences(&self) -> impl Iterator<Item = u64> {
+        let moving = self.moving.rows.iter().map(|(sequence, _, _)| *sequence);
+        moving.chain(self.damaged.iter().map(|at| at.sequence))
+    }
 }
 
 /// Gives up rows of one line whose own end has passed, as many of them as one job may. `positions`

@@ -101,7 +101,7 @@ pub(crate) fn forget(view: &mut View, arrivals: &[u64]) -> Result<(), Refused> {
     let mut visits_left = arrivals.len() * 2 + 16;
     let mut found = BTreeSet::new();
     let end = end_of(Key::tries(*last).as_bytes());
-    view.scan(&Key::tries(*first), &end, &mut |key, _| {
+    let scanned = view.scan(&Key::tries(*first), &end, &mut |key, _| {
         if visits_left == 0 {
             found.extend(arrivals);
             return ControlFlow::Break(());
@@ -109,7 +109,13 @@ pub(crate) fn forget(view: &mut View, arrivals: &[u64]) -> Result<(), Refused> {
         visits_left -= 1;
         found.insert(key.last_u64());
         ControlFlow::Continue(())
-    })?;
+    });
+    match scanned {
+        Ok(()) => {}
+        // Blindly as well: a message is not kept for the sake of its history.
+        Err(fault) if fault.is_damage() => found.extend(arrivals),
+        Err(fault) => return Err(fault.into()),
+    }
     for arrival in arrivals {
         if found.contains(arrival) {
             view.delete(Key::tries(*arrival));
