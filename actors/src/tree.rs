@@ -16,7 +16,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use packhorse_protocol::{
     identity::IdentityKey,
-    limits::ADDRESSES_MAX,
     text::{self, TextError},
 };
 use ractor::{Actor, ActorRef, rpc::CallResult};
@@ -30,10 +29,11 @@ use crate::{
     env::Env,
     events::{EventsHandle, Fact},
     inbox::InboxHandle,
-    link::{LinkError, QuicDialler, QuicListener, reachable},
+    link::{LinkError, Listening, QuicDialler, QuicListener},
+    listener::{Door, FIRST_BYTES_MAX},
     retry::RetryHandle,
-    session::{Me, SessionsHandle, Wiring},
-    store::{Opened, StoreHandle},
+    session::{Announced, Me, RequestPolicy, RequestsHandle, SessionsHandle, Wiring},
+    store::{Noted, Opened, StoreHandle},
     supervise::{Branch, Census, LifeToken, Probe, ROOT, Root, RootMsg, TreeEnd, poke},
 };
 
@@ -53,6 +53,8 @@ pub struct TreeConfig {
     pub advertise: Vec<String>,
     /// The opened store.
     pub store: Opened,
+    /// Whether nodes without a ticket may ask to be paired.
+    pub requests: RequestPolicy,
     /// Time and randomness.
     pub env: Env,
 }
@@ -77,33 +79,66 @@ struct Bound {
     endpoints: Vec<QuicListener>,
     dialler: Arc<QuicDialler>,
     listening: Vec<SocketAddr>,
-    addresses: Vec<String>,
+    announced: Announced,
 }
 
 impl Bound {
-    fn new(listen: Vec<SocketAddr>, advertise: Vec<String>, name: &str) -> Result<Self, TreeError> {
+    fn new(
+        listen: Vec<SocketAddr>,
+        advertise: Vec<String>,
+        name: &str,
+        env: &Env,
+        door: &Door,
+    ) -> Result<Self, TreeError> {
         text::check_name(name)?;
-        let endpoints = listen
-            .into_iter()
-            .map(QuicListener::bind)
-            .collect::<Result<Vec<_>, _>>()?;
+        let (mut endpoints, mut bound) = (Vec::new(), Vec::new());
+        for address in &listen {
+            let only_v6 = leaves_v4_alone(*address, &listen);
+            let listening = Listening {
+                address: *address,
+                only_v6,
+            };
+            let door = Arc::new(door.clone());
+            let endpoint = QuicListener::bind_guarded(listening, door, FIRST_BYTES_MAX)?;
+            bound.push(Listening {
+                address: endpoint.address(),
+                only_v6,
+            });
+            endpoints.push(endpoint);
+        }
         let dialler = Arc::new(QuicDialler::bind()?);
-        let listening: Vec<_> = endpoints.iter().map(QuicListener::address).collect();
-        let addresses = match advertise.is_empty() {
-            true => listening
-                .iter()
-                .take(ADDRESSES_MAX)
-                .map(|address| format!("quic://{}", reachable(*address)))
-                .collect(),
-            false => advertise,
-        };
-        text::check_addresses(&addresses)?;
+        let listening = bound.iter().map(|bound| bound.address).collect();
+        let announced = Announced::new(bound, advertise, env)?;
         Ok(Self {
             endpoints,
             dialler,
             listening,
-            addresses,
+            announced,
         })
+    }
+}
+
+/// Whether a listener on `[::]` must leave IPv4 on its port to another one that was asked for.
+/// Otherwise it takes both families, as most programs do.
+fn leaves_v4_alone(address: SocketAddr, listen: &[SocketAddr]) -> bool {
+    let is_rival = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && address.port() != 0 && listen.iter().any(is_rival)
+}
+
+/// Tells the door from where peers authenticated in former lives of the node.
+async fn know_origins(door: &Door, store: &StoreHandle) {
+    // Without them the node is only less welcoming in a flood.
+    let peers = store.peers().await.unwrap_or_default();
+    let mut seen: Vec<_> = peers
+        .into_iter()
+        .filter_map(|peer| peer.seen_from)
+        .collect();
+    // The latest last: the door forgets the oldest when there are too many.
+    seen.sort_by_key(|seen| seen.at_ms);
+    for Noted { text, at_ms } in seen {
+        if let Ok(address) = text.parse() {
+            door.note_known(SocketAddr::new(address, 0), at_ms);
+        }
     }
 }
 
@@ -123,12 +158,16 @@ pub struct Tree {
     pub sessions: SessionsHandle,
     /// Who is dialled when.
     pub retry: RetryHandle,
+    /// Pairing without a ticket.
+    pub requests: RequestsHandle,
     /// What every peer is doing.
     pub board: Board,
     /// Life events.
     pub probe: Probe,
     /// What happened, numbered.
     pub events: EventsHandle,
+    /// What strangers may cost, and what became of them.
+    pub door: Door,
     /// Who this node is.
     pub me: Arc<Me>,
     /// The bound addresses.
@@ -147,14 +186,16 @@ impl Tree {
             listen,
             advertise,
             store: opened,
+            requests,
             env,
         } = config;
+        let door = Door::new(env.clone());
         let Bound {
             endpoints,
             dialler,
             listening,
-            addresses,
-        } = match Bound::new(listen, advertise, &name) {
+            announced,
+        } = match Bound::new(listen, advertise, &name, &env, &door) {
             Ok(bound) => bound,
             Err(error) => {
                 // A store that is only dropped counts as crashed, and its next open takes longer.
@@ -162,14 +203,15 @@ impl Tree {
                 return Err(error);
             }
         };
-        let hold_links = addresses.is_empty();
+        let hold_links = announced.current().is_empty();
         let me = Arc::new(Me {
             identity,
             name,
-            addresses,
+            announced,
             epoch: opened.epoch(),
         });
         let opened = Arc::new(opened);
+        know_origins(&door, &opened.handle()).await;
         let board = Board::default();
         let probe = Probe::default();
         let (inbox, retry, sessions) = (
@@ -183,6 +225,7 @@ impl Tree {
             #[cfg(feature = "fault")]
             store.faults(),
         );
+        let requests = RequestsHandle::new(requests);
         let events = EventsHandle::new(env.clone(), store.clone());
         events.tell(Fact::NodeStarted {
             boot: opened.epoch().boot,
@@ -195,7 +238,9 @@ impl Tree {
             probe: probe.clone(),
             events: events.clone(),
             census: census.clone(),
+            door: door.clone(),
             life: LifeToken::default(),
+            requests: requests.clone(),
             me: Arc::clone(&me),
         };
         let mut specs = vec![
@@ -229,9 +274,11 @@ impl Tree {
             inbox,
             sessions,
             retry,
+            requests,
             board,
             probe,
             events,
+            door,
             me,
             listening,
         })
@@ -241,6 +288,15 @@ impl Tree {
     #[must_use]
     pub fn census(&self) -> Branch {
         self.census.tree()
+    }
+
+    /// Where a peer came from that was forgotten is no known place by that any more; other peers
+    /// may come from there too.
+    pub async fn forget_origin(&self, seen: &Noted) {
+        if let Ok(address) = seen.text.parse() {
+            self.door.forget_known(SocketAddr::new(address, 0));
+            know_origins(&self.door, &self.store).await;
+        }
     }
 
     /// Asks the root, the store's writer and every child of the root for a sign of life, all at

@@ -7,6 +7,7 @@ use packhorse_actors::inbox::ClaimRequest;
 use packhorse_actors::{
     env::Env,
     events::Fact,
+    session::RequestPolicy,
     store::{EngineKind, MemoryDisk, Store, StoreConfig},
     tree::{Tree, TreeConfig},
 };
@@ -31,6 +32,7 @@ async fn start(disk: &MemoryDisk) -> Tree {
         name: "one".to_owned(),
         listen: vec!["127.0.0.1:0".parse().expect("this is an address")],
         advertise: Vec::new(),
+        requests: RequestPolicy::default(),
         store: opened.expect("the store opens"),
         env: Env::system(),
     });

@@ -248,7 +248,14 @@ impl Inbox {
         let senders = self.shared().ring().senders(&request.topic);
         let mut may: Vec<PeerNumber> = Vec::with_capacity(senders.len());
         for peer in senders {
-            if request.mode == Mode::Receive || self.may_execute(peer, &request.topic).await? {
+            let record = self.store.peer(peer).await?;
+            // Of a peer that was forgotten one may have come in behind that.
+            let Some(record) = record.filter(|record| record.forgotten_ms.is_none()) else {
+                continue;
+            };
+            let (topic, now_ms) = (&*request.topic, self.env.now_ms());
+            let may_execute = || record.grants.allows(Capability::Execute, topic, now_ms);
+            if request.mode == Mode::Receive || may_execute() {
                 may.push(peer);
             }
         }
@@ -262,14 +269,6 @@ impl Inbox {
                 may.contains(&peer)
             }),
         )
-    }
-
-    async fn may_execute(&self, peer: PeerNumber, topic: &str) -> Result<bool, StoreError> {
-        let peer = self.store.peer(peer).await?;
-        Ok(peer.is_some_and(|peer| {
-            peer.grants
-                .allows(Capability::Execute, topic, self.env.now_ms())
-        }))
     }
 
     /// Hands back what was lent to somebody who is gone.

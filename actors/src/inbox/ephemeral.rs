@@ -111,6 +111,14 @@ impl Ring {
         }
     }
 
+    /// Drops what a peer sent. Returns how many.
+    pub(super) fn drop_of(&mut self, peer: PeerNumber) -> usize {
+        let before = self.kept.len();
+        self.kept.retain(|kept| kept.row.peer != peer);
+        self.bytes = self.kept.iter().map(|kept| kept.row.message.weight()).sum();
+        before - self.kept.len()
+    }
+
     /// How many nobody took.
     pub(super) fn lost(&self) -> u64 {
         self.lost

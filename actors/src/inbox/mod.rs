@@ -426,6 +426,21 @@ impl InboxHandle {
         }
     }
 
+    /// What peers may do was changed: who waits looks again.
+    pub fn grants_changed(&self) {
+        self.shared.free();
+    }
+
+    /// A peer was forgotten: what it sent and nobody stores is dropped. Returns how many.
+    pub fn drop_ephemeral_of(&self, peer: PeerNumber) -> usize {
+        self.shared.ring().drop_of(peer)
+    }
+
+    /// These arrivals have left the inbox by another hand.
+    pub fn left(&self, arrivals: Vec<u64>) {
+        self.forget(arrivals);
+    }
+
     fn forget(&self, arrivals: Vec<u64>) {
         // An incarnation that never hears of it finds no such message and hands nothing out.
         self.address.cast(InboxMsg::Forget { arrivals });

@@ -491,3 +491,13 @@ async fn ephemeral_messages_are_handed_out_once_and_to_workers_by_grant() {
     assert!(desk.claim(9).await.is_empty());
     assert_eq!(handle.ephemeral_lost(), 1);
 }
+
+/// The session ends behind the forget, and may still hand one in.
+#[tokio::test]
+async fn an_ephemeral_message_of_a_peer_that_was_forgotten_reaches_nobody() {
+    let desk = Desk::new(&["message.send:*"]).await;
+    desk.store.forget(desk.peer).await.unwrap();
+    desk.handle.drop_ephemeral_of(desk.peer);
+    desk.handle.offer_ephemeral(desk.peer, message("a", "1"));
+    assert!(desk.claim(9).await.is_empty());
+}

@@ -10,11 +10,15 @@
 //!
 //! It never opens a link itself, and it never sleeps: one timer stands for the earliest due time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use packhorse_protocol::{backoff, error_class::ErrorClass};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::{sync::broadcast::error::RecvError, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    sync::{Mutex, broadcast::error::RecvError},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 
 use super::{
     RetryMsg,
@@ -26,7 +30,7 @@ use crate::{
     env::Env,
     events::{EventsHandle, Fact},
     session::{SessionExit, SessionsHandle},
-    store::{PeerNumber, StoreHandle},
+    store::{Keep, PeerNumber, PeerRecord, StoreHandle},
     surroundings::{Change, LOOK_EVERY, Surroundings},
 };
 
@@ -71,14 +75,31 @@ pub struct RetryState {
     timers: JoinSet<()>,
     /// Watches and questions to the store; they die with the actor.
     tasks: JoinSet<()>,
+    putting_aside: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     attempt: u32,
     connected_since_ms: Option<u64>,
+    keep: Keep,
+    /// The network changed since it was dialled last: one more dial, whatever waits.
+    is_owed: bool,
     is_watched: bool,
+    /// Nobody dials it until it is paired again.
+    is_forgotten: bool,
     pub(super) sweeping: Sweeping,
+}
+
+impl Standing {
+    /// Nothing is planned for it, and what was said of its links is void: a peer that is paired
+    /// again begins anew.
+    fn forget(&mut self) {
+        self.is_forgotten = true;
+        self.attempt = 0;
+        self.keep = Keep::default();
+        self.is_owed = false;
+    }
 }
 
 impl RetryState {
@@ -108,6 +129,15 @@ impl RetryState {
     fn is_unplanned(&self, peer: PeerNumber) -> bool {
         !self.is_connected(peer) && self.agenda.at(peer, Task::Dial).is_none()
     }
+
+    /// When a link to a peer is kept; to one that was forgotten never.
+    fn keep(&self, peer: PeerNumber) -> Keep {
+        match self.peers.get(&peer) {
+            Some(standing) if standing.is_forgotten => Keep::Never,
+            Some(standing) => standing.keep,
+            None => Keep::default(),
+        }
+    }
 }
 
 impl Retry {
@@ -117,7 +147,7 @@ impl Retry {
     }
 
     fn on_waiting(&self, state: &mut RetryState, peer: PeerNumber) {
-        if state.is_unplanned(peer) {
+        if state.keep(peer) != Keep::Never && state.is_unplanned(peer) {
             let now_ms = self.env.monotonic_ms();
             state.agenda.set(peer, Task::Dial, Some(now_ms));
         }
@@ -164,7 +194,7 @@ impl Retry {
             }
         };
         let planned = self
-            .is_wanted(peer)
+            .is_wanted(state, peer)
             .then(|| now_ms.saturating_add(delay_ms));
         state.agenda.set(peer, Task::Dial, planned);
         let refused = matches!(
@@ -185,13 +215,54 @@ impl Retry {
     }
 
     /// Whether there is a reason to dial a peer.
-    fn is_wanted(&self, peer: PeerNumber) -> bool {
-        self.hold_links || self.is_awaited(peer)
+    fn is_wanted(&self, state: &RetryState, peer: PeerNumber) -> bool {
+        let standing = state.peers.get(&peer);
+        match state.keep(peer) {
+            Keep::Always => true,
+            Keep::Never => false,
+            Keep::Auto => {
+                self.hold_links
+                    || self.is_awaited(peer)
+                    || standing.is_some_and(|standing| standing.is_owed)
+            }
+        }
+    }
+
+    /// Somebody said when a link to this peer is kept. It counts from now on: a plan that nobody
+    /// wants any more is dropped, and one that is wanted now is due now. A session that lives is
+    /// left alone; its end is what counts.
+    async fn on_kept(
+        &self,
+        state: &mut RetryState,
+        peer: PeerNumber,
+    ) -> Result<(), ActorProcessingErr> {
+        // Read here rather than told, so that of two changes the later one stands.
+        let Some(record) = self.store.peer(peer).await? else {
+            return Ok(());
+        };
+        state.standing(peer).keep = record.keep;
+        let wall_ms = self.env.now_ms();
+        if !self.is_wanted(state, peer) {
+            state.agenda.set(peer, Task::Dial, None);
+            self.board.update(peer, |line| {
+                line.next_attempt_ms = None;
+                if matches!(line.state, PeerState::Waiting | PeerState::Refused) {
+                    line.set_state(PeerState::Idle, wall_ms);
+                }
+            });
+        } else if !state.is_connected(peer) {
+            let now_ms = self.env.monotonic_ms();
+            state.agenda.set(peer, Task::Dial, Some(now_ms));
+        }
+        Ok(())
     }
 
     fn on_connected(&self, state: &mut RetryState, peer: PeerNumber) {
         state.agenda.set(peer, Task::Dial, None);
-        state.standing(peer).connected_since_ms = Some(self.env.monotonic_ms());
+        let standing = state.standing(peer);
+        standing.connected_since_ms = Some(self.env.monotonic_ms());
+        // Who came by itself knows where this machine is.
+        standing.is_owed = false;
         self.board.update(peer, |line| line.next_attempt_ms = None);
     }
 
@@ -212,22 +283,24 @@ impl Retry {
                     ..PeerLine::default()
                 };
             });
-            state.agenda.set(peer, Task::Dial, Some(now_ms));
+            let planned = (state.keep(peer) != Keep::Never).then_some(now_ms);
+            state.agenda.set(peer, Task::Dial, planned);
         }
     }
 
-    /// Dials one peer at once, or all that are wanted within a moment.
+    /// Dials one peer at once, or all that are wanted within a moment. Nobody is dialled to whom
+    /// no link is to be kept.
     fn on_wake(&self, state: &mut RetryState, peer: Option<PeerNumber>) {
         let now_ms = self.env.monotonic_ms();
         if let Some(peer) = peer {
-            if !state.is_connected(peer) {
+            if state.keep(peer) != Keep::Never && !state.is_connected(peer) {
                 state.agenda.set(peer, Task::Dial, Some(now_ms));
             }
             return;
         }
         let peers: Vec<_> = state.peers.keys().copied().collect();
         for peer in peers {
-            if !state.is_connected(peer) && self.is_wanted(peer) {
+            if !state.is_connected(peer) && self.is_wanted(state, peer) {
                 let at_ms = now_ms.saturating_add(self.env.random_u64() % WAKE_WITHIN_MS);
                 state.agenda.set(peer, Task::Dial, Some(at_ms));
             }
@@ -238,7 +311,14 @@ impl Retry {
     fn on_changed(&self, state: &mut RetryState, change: Change) {
         tracing::info!(target: "packhorse::retry", ?change, "the surroundings changed");
         match change {
-            Change::Network => self.events.tell(Fact::NetworkChanged),
+            Change::Network => {
+                self.events.tell(Fact::NetworkChanged);
+                self.sessions.moved();
+                // Also those that nothing waits for: what waits at their end cannot come here.
+                for standing in state.peers.values_mut() {
+                    standing.is_owed = true;
+                }
+            }
             Change::Clock { jumped_ms } => {
                 self.events.tell(Fact::ClockJumped { ms: jumped_ms });
                 self.replan_sweeps(state);
@@ -261,6 +341,7 @@ impl Retry {
     }
 
     fn dial(&self, state: &mut RetryState, peer: PeerNumber) {
+        state.standing(peer).is_owed = false;
         self.board.update(peer, |line| line.next_attempt_ms = None);
         if !self.sessions.dial(peer) {
             // The supervisor is being restarted; its new incarnation is asked again.
@@ -311,6 +392,48 @@ impl Retry {
                 };
                 if myself.cast(message).is_err() {
                     return;
+                }
+            }
+        });
+    }
+
+    /// Lets a peer that was forgotten be one again when the store says that it is. What is told
+    /// says nothing about it: a message or a session may have been on its way when it was forgotten.
+    async fn look_again(
+        &self,
+        state: &mut RetryState,
+        peer: PeerNumber,
+    ) -> Result<(), ActorProcessingErr> {
+        if state.standing(peer).is_forgotten {
+            let record = self.store.peer(peer).await?;
+            if let Some(record) = record.filter(PeerRecord::is_peer) {
+                let standing = state.standing(peer);
+                standing.is_forgotten = false;
+                standing.keep = record.keep;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what is left of peers that were forgotten: who forgot them may be gone before
+    /// their sessions were ended and their messages put aside.
+    fn put_rest_aside(&self, state: &mut RetryState) {
+        let (store, turn) = (self.store.clone(), state.putting_aside.clone());
+        let sessions = self.sessions.clone();
+        state.run(async move {
+            let Ok(_one_at_a_time) = turn.try_lock() else {
+                return;
+            };
+            let Ok(peers) = store.forgetting().await else {
+                return;
+            };
+            for peer in &peers {
+                sessions.forgotten(*peer);
+            }
+            for peer in peers {
+                // Those that are lent out are gone for whoever has them; the store says so.
+                if let Err(error) = store.put_aside(peer, drop).await {
+                    tracing::warn!(target: "packhorse::retry", peer = peer.0, %error, "what is left of a forgotten peer");
                 }
             }
         });
@@ -376,7 +499,9 @@ impl Actor for Retry {
         for peer in self.store.peers().await? {
             let number = peer.number;
             self.watch(&myself, &mut state, number);
-            state.agenda.set(number, Task::Dial, Some(now_ms));
+            state.standing(number).keep = peer.keep;
+            let planned = (peer.keep != Keep::Never).then_some(now_ms);
+            state.agenda.set(number, Task::Dial, planned);
             self.board.update(number, |line| {
                 line.failures = line.failures.max(peer.failures);
             });
@@ -387,6 +512,10 @@ impl Actor for Retry {
             // short, and what was accepted since then notes only its own time.
             self.on_limited(&mut state, peer, wall_ms);
         }
+        for peer in self.store.forgetting().await? {
+            state.standing(peer).forget();
+        }
+        self.put_rest_aside(&mut state);
         self.watch_surroundings(&myself, &mut state);
         self.set_timer(&myself, &mut state);
         self.look_at_all_now_and_then(&myself, &mut state);
@@ -400,18 +529,27 @@ impl Actor for Retry {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            RetryMsg::Removed(peer) => {
+                state.agenda.set(peer, Task::Dial, None);
+                state.standing(peer).forget();
+            }
             RetryMsg::Waiting(peer) | RetryMsg::Added(peer) => {
+                self.look_again(state, peer).await?;
                 self.watch(&myself, state, peer);
                 self.on_waiting(state, peer);
             }
+            RetryMsg::Kept(peer) => self.on_kept(state, peer).await?,
             RetryMsg::WaitingUnknown => {
                 for peer in self.store.waiting_peers() {
+                    self.look_again(state, peer).await?;
                     self.watch(&myself, state, peer);
                     self.on_waiting(state, peer);
                 }
+                self.put_rest_aside(state);
             }
             RetryMsg::AllOver => self.on_all_over(state),
             RetryMsg::Connected(peer) => {
+                self.look_again(state, peer).await?;
                 self.watch(&myself, state, peer);
                 self.on_connected(state, peer);
             }

@@ -44,6 +44,10 @@ pub enum RetryMsg {
     AllOver,
     /// From the node: a peer was paired or its addresses changed.
     Added(PeerNumber),
+    /// From the node, or the session supervisor: a peer was forgotten; nothing is planned for it any more.
+    Removed(PeerNumber),
+    /// From the node: somebody said when a link to this peer is kept.
+    Kept(PeerNumber),
     /// From whoever knows that it is worth a try: dial now, one peer or all.
     Wake(Option<PeerNumber>),
     /// From its watch on the surroundings.
@@ -89,6 +93,8 @@ impl RetryMsg {
             | Self::Over { .. }
             | Self::AllOver
             | Self::Added(_)
+            | Self::Removed(_)
+            | Self::Kept(_)
             | Self::Wake(_) => false,
         }
     }
@@ -121,6 +127,22 @@ impl RetryHandle {
     /// incarnation dials everybody.
     pub fn wake(&self, peer: Option<PeerNumber>) {
         self.tell(RetryMsg::Wake(peer));
+    }
+
+    /// When a link to this peer is kept was changed in the store. A scheduler that is being
+    /// restarted reads it there.
+    pub fn kept(&self, peer: PeerNumber) {
+        self.tell(RetryMsg::Kept(peer));
+    }
+
+    /// A peer was paired, or paired again after it was forgotten: it is dialled now.
+    pub fn added(&self, peer: PeerNumber) {
+        self.tell(RetryMsg::Added(peer));
+    }
+
+    /// A peer was forgotten: nothing is planned for it any more.
+    pub fn removed(&self, peer: PeerNumber) {
+        self.tell(RetryMsg::Removed(peer));
     }
 
     /// For the supervisor: publishes a new incarnation.

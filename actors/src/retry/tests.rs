@@ -3,6 +3,8 @@
 //! The store's writer is a thread of its own and knows nothing of the paused clock. So time never
 //! runs by itself here: it passes in steps, and after each step everybody comes to rest.
 
+mod keep;
+
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -52,6 +54,8 @@ struct Fake {
     /// When, and whom.
     dials: Arc<Mutex<Vec<(u64, PeerNumber)>>>,
     proofs: Arc<Mutex<Vec<u64>>>,
+    moves: Arc<Mutex<Vec<u64>>>,
+    forgotten: Arc<Mutex<Vec<PeerNumber>>>,
     under_way: Arc<Mutex<BTreeSet<PeerNumber>>>,
 }
 
@@ -61,6 +65,10 @@ impl Fake {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn moves(&self) -> usize {
+        self.moves.lock().unwrap().len()
     }
 
     fn follow(
@@ -115,6 +123,8 @@ impl Actor for Fake {
                     self.under_way.lock().unwrap().remove(&peer);
                 }
             }
+            SessionsMsg::Forgotten(peer) => self.forgotten.lock().unwrap().push(peer),
+            SessionsMsg::Moved => self.moves.lock().unwrap().push(now_ms),
             SessionsMsg::ProveAlive => self.proofs.lock().unwrap().push(now_ms),
             _ => myself.stop(None),
         }
@@ -155,20 +165,7 @@ impl World {
         let writer = opened.start_writer().unwrap();
         let store = opened.handle();
         for number in 1..=peers {
-            let introduction = Introduction {
-                id: IdentityKey::from_seed(&[number; 32]).id(),
-                name: format!("peer{number}"),
-                addresses: Vec::new(),
-                epoch: Epoch { boot: 1, nonce: 1 },
-            };
-            let pair = PairInviter {
-                introduction,
-                name: None,
-                grants: Grants::none(),
-                granted: Grants::none(),
-                hints: Vec::new(),
-            };
-            store.pair_inviter(pair).await.unwrap();
+            store.pair_inviter(keep::pairing(number)).await.unwrap();
         }
         let retry = RetryHandle::default();
         let fake = Fake {
@@ -179,6 +176,8 @@ impl World {
             }))),
             dials: Arc::default(),
             proofs: Arc::default(),
+            moves: Arc::default(),
+            forgotten: Arc::default(),
             under_way: Arc::default(),
         };
         let sessions = SessionsHandle::default();
@@ -334,6 +333,35 @@ async fn a_peer_that_does_not_answer_is_dialled_on_and_on_with_bounded_pauses() 
     let of_two = dials.iter().filter(|(_, peer)| *peer == TWO).count();
     assert_eq!(of_two, 1, "nothing waits for it, so it is tried once");
     assert_eq!(world.board.line(ONE).state, PeerState::Waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_session_that_lived_for_a_minute_makes_the_next_dials_quick_again() {
+    let mut world = World::new(1).await;
+    world.send(ONE, DeliveryClass::Critical).await;
+    world.start(false).await;
+    for (lived, dials_after) in [(Duration::from_secs(5), 0..=3), (2 * MINUTE, 4..=20)] {
+        world.fake.follow(|_| Some((Duration::ZERO, there())));
+        world.pass(20 * MINUTE).await;
+        // The next dial leads to a session.
+        world.fake.follow(|_| None);
+        world.pass(2 * MINUTE).await;
+        world.retry.tell(RetryMsg::Connected(ONE));
+        world.pass(lived).await;
+        world.fake.follow(|_| Some((Duration::ZERO, there())));
+        let before = world.fake.dials().len();
+        world.retry.tell(RetryMsg::Over {
+            peer: ONE,
+            exit: there(),
+            retry_after_ms: None,
+        });
+        world.pass(Duration::from_secs(10)).await;
+        let dials = world.fake.dials().len() - before;
+        assert!(
+            dials_after.contains(&dials),
+            "{dials} dials after {lived:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

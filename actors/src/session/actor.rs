@@ -16,6 +16,7 @@ use super::{
     SessionsMsg, Wiring,
     driver::{Command, Driver},
     exit::SessionExit,
+    granted,
     handshake::Accepted,
     outlet::Inlet,
 };
@@ -28,6 +29,8 @@ pub(super) enum SessionMsg {
     Drain,
     /// From the supervisor: a newer session takes over.
     Displace,
+    /// From the supervisor: the peer was forgotten.
+    Revoke,
     /// From the driver's wrapper: it is over; `Err` when it panicked.
     Ended(Result<SessionExit, String>),
 }
@@ -68,9 +71,11 @@ async fn drive(
                 Err(SessionExit::new(ErrorClass::Protocol, reason))
             })
         }
-        _ = commanded.wait_for(|command| *command != Command::Run) => {
-            Err(SessionExit::new(ErrorClass::Displaced, "ended before it began"))
-        }
+        command = commanded.wait_for(|command| *command != Command::Run) => Err(match command {
+            // What it is told decides whether it dials again at once.
+            Ok(command) if *command == Command::Revoke => granted::revoked(),
+            _ => SessionExit::new(ErrorClass::Displaced, "ended before it began"),
+        })
     };
     match started {
         Ok(driver) => {
@@ -136,6 +141,9 @@ impl Actor for SessionActor {
             }
             SessionMsg::Displace => {
                 state.commands.send_replace(Command::Displace);
+            }
+            SessionMsg::Revoke => {
+                state.commands.send_replace(Command::Revoke);
             }
             SessionMsg::Ended(Ok(exit)) => {
                 state.is_over = true;

@@ -15,7 +15,6 @@ use packhorse_protocol::{
     epoch::Lane,
     error_class::ErrorClass,
     generation::SessionSecrets,
-    limits::HEARTBEAT_EVERY_MS,
     message::ControlFrame,
     session::{Input, Output, Session, State},
     stream::{Side, StreamHeader, StreamKind},
@@ -28,8 +27,10 @@ use tokio::{
 use super::{
     Wiring,
     acceptor::{Acceptor, Arrived},
+    copies::CALM_LOOK_MS,
     ephemeral,
     exit::{Blame, SessionExit},
+    granted::{self, Granted},
     handshake::Accepted,
     outlet::{Ask, Inlet},
     ping::Pings,
@@ -37,6 +38,7 @@ use super::{
     stream::{
         self, ARRIVED_MAX, Brings, FRAMES_QUEUED_MAX, Incoming, Outgoing, StreamError, lane_of,
     },
+    telling::Told,
     writers::{EARLY_MAX, Writers, send},
 };
 use crate::{
@@ -49,7 +51,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 
 /// After the network or the clock changed, a peer that still hears this node says so within this
 /// time; one that does not is dialled anew, long before its silence would be noticed.
-const PROOF_WITHIN_MS: u64 = 10_000;
+pub(super) const PROOF_WITHIN_MS: u64 = 10_000;
 /// The ephemeral stream's number: those before it are the control stream and the lanes.
 const EPHEMERAL_NUMBER: u32 = 16;
 
@@ -62,6 +64,8 @@ pub(super) enum Command {
     Drain,
     /// A newer session takes over: end at once.
     Displace,
+    /// The peer was forgotten: end at once.
+    Revoke,
 }
 
 /// One session's keys, shared by the driver and the acceptor of the peer's streams.
@@ -90,8 +94,11 @@ pub(super) struct Driver {
     streams: JoinSet<Result<(), StreamError>>,
     /// Writes that the machine does not wait for.
     pub(super) facts: JoinSet<()>,
-    /// The ephemeral stream's writer, whose end is not the session's.
-    aside: JoinSet<()>,
+    /// Look-ups of what the peer may do here, to be told.
+    grants: JoinSet<Granted>,
+    /// The writers of the ephemeral stream and of the peer's addresses, whose end is not the
+    /// session's.
+    pub(super) aside: JoinSet<()>,
     /// The generation that streams are opened under now.
     generation: watch::Sender<u16>,
     asks: mpsc::Receiver<Ask>,
@@ -100,13 +107,15 @@ pub(super) struct Driver {
     /// The peer's goodbye.
     pub(super) leaves: Option<ErrorClass>,
     is_draining: bool,
-    /// Facts that were told because of what the peer said.
-    pub(super) told: u32,
+    /// What was told because of what the peer said.
+    pub(super) told: Told,
     /// When a frame of the peer came last, and when that was last noted.
-    heard_ms: u64,
-    noted_ms: u64,
+    pub(super) heard_ms: u64,
+    pub(super) noted_ms: u64,
     /// When the peer must have been heard.
-    proof_by_ms: Option<u64>,
+    pub(super) proof_by_ms: Option<u64>,
+    /// When it is asked next whether a trouble with this peer is over.
+    pub(super) calm_at_ms: u64,
     link: LinkHandle,
 }
 
@@ -122,6 +131,8 @@ impl Driver {
             link,
             side,
             secrets,
+            peer: introduction,
+            said,
             ..
         } = accepted;
         let (link, peer_streams, _) = link.split();
@@ -141,6 +152,7 @@ impl Driver {
             operations: JoinSet::new(),
             streams: JoinSet::new(),
             facts: JoinSet::new(),
+            grants: JoinSet::new(),
             aside: JoinSet::new(),
             generation,
             asks: inlet.asks,
@@ -148,10 +160,11 @@ impl Driver {
             progress: Progress::default(),
             leaves: None,
             is_draining: false,
-            told: 0,
+            told: Told::default(),
             heard_ms: now_ms,
             noted_ms: now_ms,
             proof_by_ms: None,
+            calm_at_ms: now_ms + CALM_LOOK_MS,
             link,
             wiring,
         };
@@ -162,7 +175,18 @@ impl Driver {
         for (kind, number) in kinds.zip(1..) {
             driver.open(side, kind, number, &arrived_tx).await?;
         }
-        driver.tell_grants().await;
+        let wall_ms = driver.wiring.env.now_ms();
+        match granted::look_up(&driver.wiring.store, peer, wall_ms).await {
+            Granted::These(grants) => driver.tell_grants(grants),
+            // It was forgotten while the link was being made.
+            Granted::Forgotten => return Err(granted::revoked()),
+            Granted::Unknown => {}
+        }
+        driver.tell_seen(introduction.epoch).await;
+        // ORDER: what changes from now on is asked for through the outlet.
+        if said != driver.wiring.me.announced.current() {
+            driver.on_ask(Ask::TellAddresses);
+        }
         driver.write_ephemeral(side, inlet.ephemeral);
         let acceptor = Acceptor {
             wiring: driver.wiring.clone(),
@@ -175,17 +199,20 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Says once what the peer may do here, so that its people see it.
-    async fn tell_grants(&mut self) {
-        let Ok(Some(record)) = self.wiring.store.peer(self.peer).await else {
-            return;
-        };
-        let grants = record.grants.iter().map(ToString::to_string).collect();
-        let told = Outgoing::Control(ControlFrame::Granted { grants });
+    /// Says what the peer may do here, so that its people see it.
+    fn tell_grants(&mut self, grants: Vec<String>) {
+        self.tell_peer(ControlFrame::Granted { grants });
+    }
+
+    /// Tells the peer something that the machine has no part in. A peer that does not read its
+    /// control stream misses it, and ends by its silence.
+    pub(super) fn tell_peer(&mut self, frame: ControlFrame) {
+        let told = Outgoing::Control(frame);
         match &self.writers.control {
-            // A new queue takes more than this.
+            // A full queue means that the peer reads nothing; it hears at the next session.
             Some(queue) => drop(queue.try_send(told)),
-            None => self.writers.early.push(told),
+            None if self.writers.early.len() < EARLY_MAX => self.writers.early.push(told),
+            None => {}
         }
     }
 
@@ -266,6 +293,7 @@ impl Driver {
                 .deadline()
                 .into_iter()
                 .chain(self.proof_by_ms)
+                .chain([self.calm_at_ms])
                 .min()
                 .map_or(0, |at_ms| at_ms.saturating_sub(now_ms));
             tokio::select! {
@@ -278,12 +306,18 @@ impl Driver {
                 }
                 Ok(()) = self.counts.changed() => self.on_counts(),
                 Some(ask) = self.asks.recv() => self.on_ask(ask),
+                Some(Ok(granted)) = self.grants.join_next() => match granted {
+                    Granted::These(grants) => self.tell_grants(grants),
+                    Granted::Forgotten => break granted::revoked(),
+                    Granted::Unknown => {}
+                },
                 changed = commands.changed() => {
                     let command = *commands.borrow_and_update();
                     match command {
                         Command::Displace => {
                             break SessionExit::new(ErrorClass::Displaced, "a newer session took over");
                         }
+                        Command::Revoke => break granted::revoked(),
                         Command::Drain => {
                             self.is_draining = true;
                             self.feed(Input::Drain);
@@ -294,7 +328,10 @@ impl Driver {
                         }
                     }
                 }
-                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => self.feed(Input::Tick),
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {
+                    self.look_for_calm();
+                    self.feed(Input::Tick);
+                }
             }
         };
         let exit = self.judge(exit);
@@ -334,33 +371,26 @@ impl Driver {
 
     fn on_ask(&mut self, ask: Ask) {
         match ask {
+            Ask::TellAddresses => {
+                let addresses = self.wiring.me.announced.current();
+                self.tell_peer(ControlFrame::Addresses { addresses });
+                return;
+            }
             Ask::Ping(reply) => self.pings.ask(reply),
             Ask::ProveAlive => {
                 let by_ms = self.wiring.env.monotonic_ms() + PROOF_WITHIN_MS;
                 self.proof_by_ms.get_or_insert(by_ms);
             }
+            Ask::TellGrants => {
+                let store = self.wiring.store.clone();
+                let peer = self.peer;
+                let now_ms = self.wiring.env.now_ms();
+                self.grants
+                    .spawn(async move { granted::look_up(&store, peer, now_ms).await });
+                return;
+            }
         }
         self.feed(Input::Ping);
-    }
-
-    /// Something came from the peer.
-    fn heard(&mut self) {
-        self.proof_by_ms = None;
-        self.heard_ms = self.wiring.env.monotonic_ms();
-        if self.heard_ms.saturating_sub(self.noted_ms) >= HEARTBEAT_EVERY_MS {
-            self.note_seen();
-        }
-    }
-
-    /// Tells people when the peer was last heard.
-    fn note_seen(&mut self) {
-        self.noted_ms = self.heard_ms;
-        let env = &self.wiring.env;
-        let ago_ms = env.monotonic_ms().saturating_sub(self.heard_ms);
-        let seen_ms = env.now_ms().saturating_sub(ago_ms);
-        self.wiring
-            .board
-            .update(self.peer, |line| line.last_seen_ms = Some(seen_ms));
     }
 
     /// Gives the last frames a moment to leave, then closes the link.

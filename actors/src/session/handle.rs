@@ -88,6 +88,13 @@ pub enum SessionsMsg {
     /// From the retry scheduler: the network or the wall clock changed; each live session is to
     /// show that its peer still hears this node.
     ProveAlive,
+    /// From the node: what this peer may do here was changed; a live session tells it.
+    GrantsChanged(PeerNumber),
+    /// From the node or the retry scheduler: this peer is none any more; its session and its dial end.
+    Forgotten(PeerNumber),
+    /// From the retry scheduler: the machine's addresses changed; what follows from it for this
+    /// node's own is told to every live session.
+    Moved,
     /// From its own dial task.
     Dialled {
         /// The peer.
@@ -215,6 +222,21 @@ impl SessionsHandle {
     /// Asks every live session to show that its peer still hears this node.
     pub(crate) fn prove_alive(&self) {
         self.address.cast(SessionsMsg::ProveAlive);
+    }
+
+    /// Tells a live session that what its peer may do here was changed.
+    pub fn grants_changed(&self, peer: PeerNumber) {
+        self.address.cast(SessionsMsg::GrantsChanged(peer));
+    }
+
+    /// Ends whatever goes on with a peer that was forgotten.
+    pub fn forgotten(&self, peer: PeerNumber) {
+        self.address.cast(SessionsMsg::Forgotten(peer));
+    }
+
+    /// The machine is at other addresses.
+    pub(crate) fn moved(&self) {
+        self.address.cast(SessionsMsg::Moved);
     }
 
     async fn outlet(&self, peer: PeerNumber) -> Result<Option<Outlet>, AddressError> {

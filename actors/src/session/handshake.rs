@@ -1,23 +1,23 @@
-//! The handshake over a real link: bytes in and out of the protocol's machines, with deadlines.
+//! The answering side of the handshake over a real link: bytes in and out of the protocol's
+//! machine, with deadlines. `greeting` is the dialling side.
 //!
-//! The dialling side knows whom it wants; the answering side learns who came, asks the store
-//! whether that node is a peer (or holds a ticket), asks the session supervisor whether a session
-//! may begin now, and only then says its verdict.
+//! It learns who came, asks the store whether that node is a peer (or holds a ticket), asks the
+//! session supervisor whether a session may begin now, and only then says its verdict.
 //! Until the verdict nothing of the other side's is trusted but what was verified.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use bytes::BytesMut;
 use packhorse_protocol::{
     error_class::ErrorClass,
     generation::SessionSecrets,
     grant::Grants,
     handshake::{
-        Answer, Decision, DialIntent, HELLO_BYTES, HandshakeError, HelloRejected, Initiator,
-        Introduction, LinkKind, PROOF_BYTES, Responder, SessionId, VERDICT_BYTES, VerdictRefusal,
-        answer_bytes,
+        Decision, HELLO_BYTES, HandshakeError, HelloRejected, Introduction, LinkKind, PROOF_BYTES,
+        Responder, SessionId, VerdictRefusal,
     },
     node_id::NodeId,
     stream::Side,
@@ -26,19 +26,23 @@ use packhorse_protocol::{
 use super::{
     Admission, SessionsHandle, Wiring,
     exit::{self, Blame},
+    requests,
 };
 use crate::{
     events::Fact,
     link::{Link, LinkError, ReceiveHalf, SendHalf},
-    store::{EpochVerdict, PairJoiner, PeerRecord, StoreError},
+    listener::{Full, Outcome, Stages},
+    store::{EpochVerdict, Noted, PairJoiner, PeerRecord, Refused, StoreError},
 };
 
 /// From the first byte to the verdict.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a refused dialler may take to read why.
 const REFUSAL_READ_WITHIN: Duration = Duration::from_secs(1);
 /// One code for every link that became no session: it tells a stranger nothing.
-const STRANGER_CLOSED: u16 = ErrorClass::Authentication.to_u16();
+pub(super) const STRANGER_CLOSED: u16 = ErrorClass::Authentication.to_u16();
+/// What is said of a ticket to who did not prove its secret, and to who is denied.
+const NO_SUCH_TICKET: &str = "the ticket is not known here, or its secret is wrong";
 /// A stranger's Hello must be whole within this time.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
 
@@ -61,6 +65,8 @@ pub struct Accepted {
     pub(crate) compare: String,
     /// Orders sessions dialled by one node in one boot.
     pub(crate) dial_counter: u64,
+    /// Where the other side was told in it to dial this node.
+    pub(crate) said: Vec<String>,
 }
 
 /// Why a handshake gave no session.
@@ -79,6 +85,22 @@ pub enum HandshakeFailure {
     /// A stranger's Hello; closed without a word.
     #[error("not a Hello for this node")]
     Stranger,
+    /// A Hello of a node that knows this one and speaks other versions; it was told so.
+    #[error("no version in common")]
+    NoCommonVersion,
+    /// What answers at the address does not answer to the id that was dialled: another node, or
+    /// this one under another id. Look whether the address is still the right one.
+    #[error("something answers, but not as {0}")]
+    NotThem(NodeId),
+    /// What answers at the address sends what no node sends.
+    #[error("what answers does not speak this protocol")]
+    NotPackhorse,
+    /// Too many strangers are being answered; closed without a word.
+    #[error("too many handshakes: {0:?}")]
+    Crowded(Full),
+    /// A stranger's link that lost its place or sent too much; closed without a word.
+    #[error("turned away: {}", .0.word())]
+    TurnedAway(Outcome),
     /// Too slow.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -94,9 +116,31 @@ impl HandshakeFailure {
             Self::Link(LinkError::Closed(code)) => exit::class_of(*code),
             Self::Link(_) | Self::TimedOut(_) => ErrorClass::Disconnected,
             Self::Protocol(error) => error.class(),
-            Self::Stranger => ErrorClass::Authentication,
+            Self::Stranger | Self::NotThem(_) | Self::Crowded(_) | Self::TurnedAway(_) => {
+                ErrorClass::Authentication
+            }
+            Self::NoCommonVersion | Self::NotPackhorse => ErrorClass::Protocol,
             Self::Refused(refusal) => refusal.class,
             Self::Store(_) => ErrorClass::Internal,
+        }
+    }
+
+    /// What a dialler is told about the address where this happened.
+    pub(super) fn at(&self, address: SocketAddr) -> String {
+        match self {
+            Self::NotThem(id) => {
+                format!("something answers at {address}, but not as {id}, or it is too busy to say")
+            }
+            Self::Protocol(HandshakeError::WrongResponder { expected, actual }) => {
+                format!("something answers at {address}, but not as {expected}: it is {actual}")
+            }
+            Self::NotPackhorse => {
+                format!("something answers at {address}, but it does not speak this protocol")
+            }
+            Self::Link(LinkError::Closed(code)) if exit::class_of(*code) == ErrorClass::Busy => {
+                format!("what answers at {address} is too busy for new links")
+            }
+            other => format!("{address}: {other}"),
         }
     }
 
@@ -104,10 +148,16 @@ impl HandshakeFailure {
     pub(crate) fn blame(&self) -> Blame {
         let class = self.class();
         match self {
-            Self::Link(_) | Self::Refused(_) => Blame::ended_there(class),
-            Self::Protocol(_) | Self::Stranger | Self::TimedOut(_) | Self::Store(_) => {
-                Blame::ended_here(class)
+            Self::Link(_) | Self::Refused(_) | Self::NotThem(_) | Self::NotPackhorse => {
+                Blame::ended_there(class)
             }
+            Self::Protocol(_)
+            | Self::Stranger
+            | Self::NoCommonVersion
+            | Self::Crowded(_)
+            | Self::TurnedAway(_)
+            | Self::TimedOut(_)
+            | Self::Store(_) => Blame::ended_here(class),
         }
     }
 
@@ -122,121 +172,66 @@ impl HandshakeFailure {
     }
 }
 
-/// Dials' side: proves who this node is to `responder`, and nobody else.
-/// `past_hello` is set once the responder has shown that it is who was dialled.
-pub(super) async fn initiate(
-    wiring: &Wiring,
-    mut link: Link,
-    responder: NodeId,
-    intent: DialIntent,
-    past_hello: &AtomicBool,
-) -> Result<Accepted, HandshakeFailure> {
-    let dial_counter = intent.dial_counter;
-    let exchange = async {
-        let (mut send, mut receive) = link.open().await?;
-        let random = wiring.env.random_bytes();
-        let me = &wiring.me;
-        let binding = link.info().binding;
-        let (initiator, hello) = Initiator::start(
-            &me.identity,
-            responder,
-            LinkKind::Quic,
-            binding,
-            me.local(),
-            intent,
-            random,
-        )?;
-        send.send(hello.into()).await?;
-        let reply = read_reply(&mut receive).await?;
-        let (awaiting, proof) = initiator.on_reply(&reply)?;
-        past_hello.store(true, Ordering::Release);
-        send.send(proof.into()).await?;
-        let verdict = receive.read_exact(VERDICT_BYTES).await?;
-        // The responder has left the stream already; the verdict is all that mattered.
-        let _ = send.finish();
-        Ok::<_, HandshakeFailure>(awaiting.on_verdict(&verdict)?)
-    };
-    let answer = tokio::time::timeout(HANDSHAKE_WITHIN, exchange)
-        .await
-        .map_err(|_| HandshakeFailure::TimedOut(HANDSHAKE_WITHIN))??;
-    match answer {
-        Answer::Accepted {
-            peer,
-            granted,
-            established,
-        } => Ok(Accepted {
-            link,
-            side: Side::Dialler,
-            session: established.session,
-            compare: established.compare,
-            secrets: SessionSecrets::new(established.secret),
-            peer,
-            granted,
-            dial_counter,
-        }),
-        Answer::Refused(refusal) => {
-            link.close(STRANGER_CLOSED);
-            Err(HandshakeFailure::Refused(refusal))
-        }
-    }
-}
-
-/// The answer to Hello says by its first byte how long it is.
-async fn read_reply(receive: &mut ReceiveHalf) -> Result<Vec<u8>, LinkError> {
-    let kind = receive.read_exact(1).await?;
-    let Some(bytes) = kind.first().copied().and_then(answer_bytes) else {
-        return Err(LinkError::Lost(
-            "what answered does not speak this protocol".to_owned(),
-        ));
-    };
-    let rest = receive.read_exact(bytes - kind.len()).await?;
-    Ok([&kind[..], &rest[..]].concat())
-}
-
 /// Answers' side: learns who dialled, decides, says the verdict.
+///
+/// `stages` hears how far it came and may end it: what a link may cost grows with what it has
+/// shown.
 pub(crate) async fn respond(
     wiring: &Wiring,
     sessions: &SessionsHandle,
     mut link: Link,
+    stages: &mut Stages,
 ) -> Result<(PeerRecord, Accepted), HandshakeFailure> {
-    let exchange = async {
-        let (mut send, mut receive, hello) = tokio::time::timeout(HELLO_WITHIN, async {
-            let (send, mut receive) = link.accept().await?;
-            let hello = receive.read_exact(HELLO_BYTES).await?;
-            Ok::<_, HandshakeFailure>((send, receive, hello))
-        })
-        .await
-        .map_err(|_| HandshakeFailure::TimedOut(HELLO_WITHIN))??;
-        let random = wiring.env.random_bytes();
+    let decided = tokio::time::timeout(HANDSHAKE_WITHIN, async {
+        let (streams, hello) = first(stages, hello(&mut link)).await?;
+        let (mut send, mut receive) = streams;
         let binding = link.info().binding;
         let responder = Responder::new(&wiring.me.identity, LinkKind::Quic, binding);
+        // ORDER: the bounds are asked before the key agreement, which is what costs.
+        if !responder.knocks(&hello) {
+            return Err(HandshakeFailure::Stranger);
+        }
+        stages.knocked().map_err(HandshakeFailure::Crowded)?;
+        let random = wiring.env.random_bytes();
         let (awaiting, reply) = match responder.on_hello(&hello, random) {
             Ok(replied) => replied,
             Err(HelloRejected::NoCommonVersion(answer)) => {
                 send.send(answer.into()).await?;
                 send.finish()?;
-                return Err(HandshakeFailure::Stranger);
+                return Err(HandshakeFailure::NoCommonVersion);
             }
             Err(_) => return Err(HandshakeFailure::Stranger),
         };
         send.send(reply.into()).await?;
-        let proof = receive.read_exact(PROOF_BYTES).await?;
+        let proof = async { Ok(receive.read_exact(PROOF_BYTES).await?) };
+        let proof = first(stages, proof).await?;
         let decision = awaiting.on_proof(&proof)?;
-        decide(wiring, sessions, decision, &mut send).await
-    };
-    let decided = tokio::time::timeout(HANDSHAKE_WITHIN, exchange)
-        .await
-        .unwrap_or(Err(HandshakeFailure::TimedOut(HANDSHAKE_WITHIN)));
+        decide(wiring, sessions, decision, &mut send, stages).await
+    })
+    .await
+    .unwrap_or(Err(HandshakeFailure::TimedOut(HANDSHAKE_WITHIN)));
     let decided = match decided {
         Ok(decided) => decided,
         Err(failure) => {
-            if matches!(failure, HandshakeFailure::Refused(_)) {
+            if matches!(
+                failure,
+                HandshakeFailure::Refused(_) | HandshakeFailure::NoCommonVersion
+            ) {
                 // The dialler closes when it has read why; the wait is short and bounded.
-                let _ = tokio::time::timeout(REFUSAL_READ_WITHIN, link.accept()).await;
+                let read = async {
+                    let _ = link.accept().await;
+                    Ok(())
+                };
+                let _ = tokio::time::timeout(REFUSAL_READ_WITHIN, first(stages, read)).await;
             }
+            let code = match failure {
+                // Told behind a valid knock only: who knows the id learns nothing by it.
+                HandshakeFailure::Crowded(_) => ErrorClass::Busy.to_u16(),
+                _ => STRANGER_CLOSED,
+            };
             // ORDER: an explicit close. A link that is only dropped lingers until its other end
             // has acknowledged everything, which a stranger need never do.
-            link.close(STRANGER_CLOSED);
+            link.close(code);
             return Err(failure);
         }
     };
@@ -244,8 +239,11 @@ pub(crate) async fn respond(
         record,
         peer,
         dial_counter,
+        said,
         established,
     } = decided;
+    // ORDER: only what is said by who was let in is written down, and before its session begins.
+    let record = remember_from(wiring, record, &peer, None, Some(stages.remote())).await;
     let accepted = Accepted {
         link,
         side: Side::Listener,
@@ -255,14 +253,39 @@ pub(crate) async fn respond(
         peer,
         granted: record.granted.clone(),
         dial_counter,
+        said,
     };
     Ok((record, accepted))
+}
+
+/// What is read, unless the link has to go before.
+async fn first<T>(
+    stages: &mut Stages,
+    read: impl Future<Output = Result<T, HandshakeFailure>>,
+) -> Result<T, HandshakeFailure> {
+    tokio::select! {
+        biased;
+        read = read => read,
+        over = stages.over() => Err(HandshakeFailure::TurnedAway(over)),
+    }
+}
+
+/// The first stream, and Hello on it.
+async fn hello(link: &mut Link) -> Result<((SendHalf, ReceiveHalf), BytesMut), HandshakeFailure> {
+    tokio::time::timeout(HELLO_WITHIN, async {
+        let (send, mut receive) = link.accept().await?;
+        let hello = receive.read_exact(HELLO_BYTES).await?;
+        Ok(((send, receive), hello))
+    })
+    .await
+    .unwrap_or(Err(HandshakeFailure::TimedOut(HELLO_WITHIN)))
 }
 
 struct Decided {
     record: PeerRecord,
     peer: Introduction,
     dial_counter: u64,
+    said: Vec<String>,
     established: packhorse_protocol::handshake::Established,
 }
 
@@ -272,34 +295,62 @@ async fn decide(
     sessions: &SessionsHandle,
     decision: Decision,
     send: &mut SendHalf,
+    stages: &mut Stages,
 ) -> Result<Decided, HandshakeFailure> {
-    let peer = decision.peer().clone();
-    let record = match recognise(wiring, &decision).await? {
+    let from = stages.remote();
+    // The store, a hook of the application and the supervisor take their time: meanwhile the link
+    // is held to its bounds as before.
+    let judged = first(stages, judge(wiring, sessions, &decision, from)).await?;
+    let record = match judged {
         Ok(record) => record,
         Err(refusal) => return refuse(decision, send, refusal).await,
     };
-    let record = remember(wiring, record, &peer, None).await;
-    let admission = sessions
-        .admit(
-            record.number,
-            &peer,
-            decision.dial_counter(),
-            decision.alive(),
-        )
-        .await
-        .unwrap_or_else(|error| Admission::Refused(internal(&error.to_string())));
-    if let Admission::Refused(refusal) = admission {
-        return refuse(decision, send, refusal).await;
-    }
+    let peer = decision.peer().clone();
     let dial_counter = decision.dial_counter();
-    let (verdict, established) = decision.accept(wiring.me.local(), &record.grants)?;
+    let ticket_id = decision.ticket_id();
+    let grants = record.grants.alive(wiring.env.now_ms());
+    let local = wiring.me.local();
+    let said = local.addresses.clone();
+    let (verdict, established) = decision.accept(local, &grants)?;
+    stages.accepted();
     send.send(verdict.into()).await?;
     send.finish()?;
+    if let Some(ticket_id) = ticket_id {
+        let compare = established.compare.clone();
+        let noted = wiring.store.note_compare(ticket_id, peer.id, compare);
+        if let Err(error) = noted.await {
+            tracing::debug!(target: "packhorse::session", peer = record.name, %error, "the compare string is not kept");
+        }
+    }
     Ok(Decided {
         record,
         peer,
         dial_counter,
+        said,
         established,
+    })
+}
+
+/// Whose session this is to be, if it may begin now.
+async fn judge(
+    wiring: &Wiring,
+    sessions: &SessionsHandle,
+    decision: &Decision,
+    from: SocketAddr,
+) -> Result<Result<PeerRecord, VerdictRefusal>, HandshakeFailure> {
+    let record = match recognise(wiring, decision, from.ip()).await? {
+        Ok(record) => record,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    wiring.door.note_known(from, wiring.env.now_ms());
+    let (counter, alive) = (decision.dial_counter(), decision.alive());
+    let admission = sessions
+        .admit(record.number, decision.peer(), counter, alive)
+        .await
+        .unwrap_or_else(|error| Admission::Refused(internal(&error.to_string())));
+    Ok(match admission {
+        Admission::Granted => Ok(record),
+        Admission::Refused(refusal) => Err(refusal),
     })
 }
 
@@ -323,6 +374,17 @@ pub(super) async fn remember(
     peer: &Introduction,
     granted: Option<Grants>,
 ) -> PeerRecord {
+    remember_from(wiring, record, peer, granted, None).await
+}
+
+/// As [`remember`], also where a dialler came from: links from there find a place in a flood.
+async fn remember_from(
+    wiring: &Wiring,
+    record: PeerRecord,
+    peer: &Introduction,
+    granted: Option<Grants>,
+    from: Option<SocketAddr>,
+) -> PeerRecord {
     let addresses = peer.addresses.clone();
     let now_ms = wiring.env.now_ms();
     let update = wiring.store.update_peer(record.number, move |record| {
@@ -332,6 +394,12 @@ pub(super) async fn remember(
         }
         record.granted = granted.unwrap_or_else(|| record.granted.clone());
         record.last_seen_ms = Some(now_ms);
+        if let Some(from) = from {
+            record.seen_from = Some(Noted {
+                text: from.ip().to_string(),
+                at_ms: now_ms,
+            });
+        }
     });
     // Asked together, they share one sync.
     let (updated, verdict) =
@@ -354,22 +422,29 @@ pub(super) async fn remember(
         Ok(_) => {}
         Err(error) => tracing::warn!(target: "packhorse::session", peer = record.name, %error),
     }
-    updated.unwrap_or(record)
+    let updated = updated.unwrap_or_else(|_| record.clone());
+    if !record.addresses.is_empty() && record.addresses != updated.addresses {
+        wiring.events.tell(Fact::AddressesChanged {
+            peer: record.number,
+            text: updated.addresses.join(" "),
+        });
+    }
+    updated
 }
 
-/// A peer by its verified id, or a stranger who holds a ticket.
+/// A peer by its verified id, or a stranger who holds a ticket or may ask.
 async fn recognise(
     wiring: &Wiring,
     decision: &Decision,
+    from: IpAddr,
 ) -> Result<Result<PeerRecord, VerdictRefusal>, StoreError> {
+    // A node that is denied hears what any stranger would.
+    let is_denied = wiring.store.is_denied(decision.peer().id).await?;
     if let Some(ticket_id) = decision.ticket_id() {
-        let Some(invite) = wiring.store.invite(ticket_id).await? else {
-            return Ok(Err(not_allowed(
-                "the ticket is not known here: expired, used up or revoked",
-            )));
-        };
-        if !decision.ticket_matches(&invite.key) {
-            return Ok(Err(not_allowed("the ticket's secret is wrong")));
+        let invite = wiring.store.invite(ticket_id).await?;
+        // Whoever did not prove the secret is not told whether there is such a ticket.
+        if is_denied || !invite.is_some_and(|invite| decision.ticket_matches(&invite.key)) {
+            return Ok(Err(not_allowed(NO_SUCH_TICKET)));
         }
         let pairing = PairJoiner {
             ticket_id,
@@ -378,6 +453,8 @@ async fn recognise(
         };
         return match wiring.store.pair_joiner(pairing).await {
             Ok(record) => Ok(Ok(record)),
+            // Denied since it was asked.
+            Err(StoreError::Refused(Refused::Denied(_))) => Ok(Err(not_allowed(NO_SUCH_TICKET))),
             Err(StoreError::Refused(refused)) => Ok(Err(not_allowed(&refused.to_string()))),
             // What ails the store is not the stranger's business.
             Err(error) => {
@@ -387,21 +464,22 @@ async fn recognise(
         };
     }
     match wiring.store.peer_by_id(decision.peer().id).await? {
-        Some(record) => Ok(Ok(record)),
-        None => Ok(Err(not_allowed("not paired with this node"))),
+        Some(record) if !is_denied => Ok(Ok(record)),
+        None if !is_denied => requests::consider(wiring, decision, from).await,
+        Some(_) | None => Ok(Err(not_allowed("not paired with this node"))),
     }
 }
 
-fn not_allowed(reason: &str) -> VerdictRefusal {
+pub(super) fn not_allowed(reason: &str) -> VerdictRefusal {
     VerdictRefusal {
         class: ErrorClass::Authentication,
-        code: 1,
+        code: VerdictRefusal::NOT_ALLOWED,
         reason: reason.to_owned(),
         retry_after_ms: 0,
     }
 }
 
-fn internal(reason: &str) -> VerdictRefusal {
+pub(super) fn internal(reason: &str) -> VerdictRefusal {
     VerdictRefusal {
         class: ErrorClass::Internal,
         code: 2,

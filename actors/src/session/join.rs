@@ -19,14 +19,16 @@ use packhorse_protocol::{
     node_id::NodeId,
     ticket::Ticket,
 };
+use ractor::RpcReplyPort;
 
 use super::{
-    Wiring,
+    SessionsHandle, Wiring,
     dial::{self, DialError},
     handshake::Accepted,
 };
 use crate::{
     link::QuicDialler,
+    retry::{RetryHandle, RetryMsg},
     store::{PairInviter, PeerRecord, StoreError},
     supervise::AddressError,
 };
@@ -90,10 +92,29 @@ pub(super) struct Joining {
 }
 
 impl Joining {
+    /// Pairs, hands the session that came of it to the supervisor, and tells who asked.
+    pub(super) async fn answer(
+        self,
+        options: JoinOptions,
+        sessions: SessionsHandle,
+        retry: RetryHandle,
+        reply: RpcReplyPort<Result<Joined, JoinError>>,
+    ) {
+        let joined = self.run(options).await;
+        let answer = joined.map(|(joined, accepted)| {
+            let peer = joined.record.number;
+            sessions.adopt(joined.record.clone(), accepted);
+            retry.tell(RetryMsg::Added(peer));
+            joined
+        });
+        // The asker gave up waiting; the pairing stands, and the same ticket shows it.
+        let _ = reply.send(answer);
+    }
+
     /// Dials until the inviter says yes or no, at most [`JOIN_WITHIN`]; then commits.
     ///
     /// The inviter has committed when its verdict is here; this side commits before it answers.
-    pub(super) async fn run(self, options: JoinOptions) -> Result<(Joined, Accepted), JoinError> {
+    async fn run(self, options: JoinOptions) -> Result<(Joined, Accepted), JoinError> {
         if self.ticket.inviter() == self.wiring.me.identity.id() {
             return Err(JoinError::Own);
         }
@@ -124,7 +145,7 @@ impl Joining {
                 .unwrap_or_else(PoisonError::into_inner)
                 .get(&inviter)
                 .copied();
-            let pairing = Pairing {
+            let pairing = Pairing::Ticket {
                 ticket_id: self.ticket.id(),
                 key: self.ticket.key(),
             };

@@ -1,17 +1,25 @@
 //! Sessions: authenticated links with peers, one per peer, each an actor.
 //!
-//! `handshake` turns a link into an authenticated one, `supervisor` holds one slot per peer and
-//! decides which session lives, `actor` is a session's life, `driver` runs the protocol machine
-//! over the streams and the store, `ephemeral` carries what is never stored, `outlet` is what the
-//! rest of the node may hand to a live session, `exit` says whose doing an end was.
+//! `greeting` and `handshake` turn a link into an authenticated one, from the dialling and from the
+//! answering side, `supervisor` holds one slot per peer and decides which session lives, `asking`
+//! dials whom this node asks to be paired, `requests` decides about those who ask it, `actor` is a
+//! session's life, `driver` runs the protocol machine over the streams and the store, `ephemeral`
+//! carries what is never stored, `outlet` is what the rest of the node may hand to a live session,
+//! `exit` says whose doing an end was.
 //! No session knows another one, and no session survives its actor.
 
 mod acceptor;
 mod actor;
+mod admission;
+mod announced;
+mod asking;
+mod copies;
 mod dial;
 mod driver;
 mod ephemeral;
 mod exit;
+mod granted;
+mod greeting;
 mod handle;
 mod handshake;
 mod join;
@@ -19,6 +27,7 @@ mod operations;
 mod outlet;
 mod ping;
 mod progress;
+mod requests;
 mod slot;
 mod slots;
 mod stream;
@@ -26,6 +35,7 @@ mod supervisor;
 mod telling;
 mod writers;
 
+pub use announced::Announced;
 pub use dial::DialError;
 pub use ephemeral::EphemeralError;
 pub use exit::{Blame, SessionExit};
@@ -34,6 +44,7 @@ pub(crate) use handshake::respond;
 pub use handshake::{Accepted, HandshakeFailure};
 pub use join::{JoinError, JoinOptions, Joined};
 pub use ping::{Ping, PingError};
+pub use requests::{DecideStranger, RequestPolicy, RequestsHandle, Stranger, StrangerDecision};
 pub use supervisor::{SessionSupervisor, SessionSupervisorState};
 
 use std::sync::Arc;
@@ -45,6 +56,7 @@ use crate::{
     env::Env,
     events::EventsHandle,
     inbox::InboxHandle,
+    listener::Door,
     store::StoreHandle,
     supervise::{Census, LifeToken, Probe},
 };
@@ -66,8 +78,12 @@ pub struct Wiring {
     pub events: EventsHandle,
     /// Who lives.
     pub census: Census,
+    /// What strangers may cost.
+    pub door: Door,
     /// Everything that was made of this wiring is gone before the next incarnation begins.
     pub life: LifeToken,
+    /// Pairing without a ticket.
+    pub requests: RequestsHandle,
     /// Who this node is.
     pub me: Arc<Me>,
 }
@@ -80,7 +96,7 @@ pub struct Me {
     /// The announced name.
     pub name: String,
     /// What others should dial.
-    pub addresses: Vec<String>,
+    pub announced: Announced,
     /// This open of the store.
     pub epoch: Epoch,
 }
@@ -91,7 +107,7 @@ impl Me {
     pub fn local(&self) -> Local {
         Local {
             name: self.name.clone(),
-            addresses: self.addresses.clone(),
+            addresses: self.announced.current(),
             epoch: self.epoch,
         }
     }

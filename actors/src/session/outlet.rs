@@ -19,6 +19,10 @@ pub(super) enum Ask {
     Ping(oneshot::Sender<Ping>),
     /// The network or the wall clock changed: show that the peer still hears this node.
     ProveAlive,
+    /// What the peer may do here was changed: tell it.
+    TellGrants,
+    /// What others should dial changed: tell the peer.
+    TellAddresses,
 }
 
 /// Ways into a live session; clones lead into the same one.

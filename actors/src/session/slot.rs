@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use packhorse_protocol::{handshake::SessionId, node_id::NodeId};
-use ractor::ActorRef;
+use packhorse_protocol::{error_class::ErrorClass, handshake::SessionId, node_id::NodeId};
+use ractor::{ActorId, ActorRef};
 use tokio::task::AbortHandle;
 
 use super::{
@@ -19,6 +19,17 @@ pub(super) struct Slot {
     /// Takes the place of `live` once that has ended.
     pub(super) next: Option<(PeerRecord, Accepted)>,
     pub(super) dial: Option<DialUnderWay>,
+    /// The session that lives was asked to show that its peer does.
+    pub(super) proof: Option<ProofOfLife>,
+    /// When it was told last that two machines show one identity.
+    pub(super) alarmed_ms: Option<u64>,
+}
+
+/// Which session was asked whether its peer lives, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProofOfLife {
+    pub(super) session: SessionId,
+    pub(super) asked_ms: u64,
 }
 
 #[derive(Debug)]
@@ -38,6 +49,22 @@ pub(super) struct DialUnderWay {
     pub(super) number: u64,
     pub(super) past_hello: Arc<AtomicBool>,
     pub(super) task: AbortHandle,
+}
+
+impl Slot {
+    /// Ends what goes on with a peer that was forgotten; returns the session that is asked to end.
+    /// A link that is adopted from here on ends when its session looks up whose it is.
+    pub(super) fn forget(&mut self) -> Option<ActorId> {
+        if let Some(dial) = self.dial.take() {
+            dial.task.abort();
+        }
+        if let Some((_, never_lived)) = self.next.take() {
+            never_lived.link.close(ErrorClass::Authentication.to_u16());
+        }
+        let live = self.live.as_ref()?;
+        let _ = live.actor.cast(SessionMsg::Revoke);
+        Some(live.actor.get_id())
+    }
 }
 
 impl Live {

@@ -17,26 +17,23 @@ use std::{
     time::Duration,
 };
 
-use packhorse_protocol::{
-    error_class::ErrorClass,
-    handshake::{Introduction, SessionId},
-    stream::Side,
-    ticket::Ticket,
-};
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use packhorse_protocol::{error_class::ErrorClass, stream::Side};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
-    Wiring,
+    SessionsHandle, Wiring,
     actor::{SessionActor, SessionMsg},
+    admission::IS_COPY,
+    asking::Asker,
     dial::{self, DialError},
     exit::SessionExit,
-    handle::{Admission, SessionsMsg},
+    handle::SessionsMsg,
     handshake::Accepted,
-    join::{Alive, JoinError, JoinOptions, Joined, Joining},
+    join::{Alive, Joining},
     outlet::{Ask, Outlet},
     slot::{DialUnderWay, Live, Slot},
-    slots::{self, LiveFacts, Newcomer},
+    slots::LiveFacts,
 };
 use crate::{
     board::{LastError, PeerState},
@@ -63,6 +60,8 @@ pub struct SessionSupervisor {
     pub(crate) dialler: Arc<QuicDialler>,
     /// Told who is up and who is over.
     pub(crate) retry: RetryHandle,
+    /// The way to this actor that counts what waits; its own tasks take it too.
+    sessions: SessionsHandle,
     /// Orders this boot's dials, across incarnations of this actor.
     dials: Arc<AtomicU64>,
     /// Which sessions live, for joins under way.
@@ -77,6 +76,7 @@ impl SessionSupervisor {
         wiring: Wiring,
         dialler: Arc<QuicDialler>,
         retry: RetryHandle,
+        sessions: SessionsHandle,
         dials: Arc<AtomicU64>,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(DIALS_MAX));
@@ -84,6 +84,7 @@ impl SessionSupervisor {
             wiring,
             dialler,
             retry,
+            sessions,
             dials,
             alive: Alive::default(),
             turns,
@@ -94,8 +95,8 @@ impl SessionSupervisor {
 /// The slots, and the tasks that die with them.
 #[derive(Debug, Default)]
 pub struct SessionSupervisorState {
-    slots: BTreeMap<PeerNumber, Slot>,
-    tasks: JoinSet<()>,
+    pub(super) slots: BTreeMap<PeerNumber, Slot>,
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl SessionSupervisor {
@@ -169,41 +170,19 @@ impl SessionSupervisor {
             Ok((record, accepted)) => self.adopt(myself, state, record, accepted).await,
             // A session that the peer dialled meanwhile is what counts.
             Err(_) if slot.live.is_some() => Ok(()),
+            // The scheduler did not hear of it, or planned the dial before.
+            Err(DialError::Forgotten) => {
+                self.retry.removed(peer);
+                Ok(())
+            }
             Err(error) => {
+                if SessionExit::from(&error).class == ErrorClass::IdentityInUse {
+                    self.alarm(state, peer, IS_COPY.to_owned());
+                }
                 let retry_after_ms = error.retry_after_ms();
                 self.over(peer, SessionExit::from(&error), retry_after_ms);
                 Ok(())
             }
-        }
-    }
-
-    fn admit(
-        &self,
-        state: &mut SessionSupervisorState,
-        peer: PeerNumber,
-        introduction: &Introduction,
-        dial_counter: u64,
-        alive: Option<SessionId>,
-    ) -> Admission {
-        let now_ms = self.wiring.env.monotonic_ms();
-        let slot = state.slots.entry(peer).or_default();
-        let past_hello = slot
-            .dial
-            .as_ref()
-            .is_some_and(|dial| dial.past_hello.load(Ordering::Acquire));
-        let newcomer = Newcomer {
-            id: introduction.id,
-            epoch: introduction.epoch,
-            dial_counter,
-            knows_live: slot
-                .live
-                .as_ref()
-                .is_some_and(|live| Some(live.session) == alive),
-        };
-        let live = slot.live.as_ref().map(|live| live.facts(now_ms));
-        match slots::admit(self.wiring.me.identity.id(), newcomer, live, past_hello) {
-            Ok(()) => Admission::Granted,
-            Err(refusal) => Admission::Refused(refusal),
         }
     }
 
@@ -399,34 +378,16 @@ impl SessionSupervisor {
         });
     }
 
-    fn join(
-        &self,
-        myself: &ActorRef<SessionsMsg>,
-        state: &mut SessionSupervisorState,
-        ticket: Ticket,
-        options: JoinOptions,
-        reply: RpcReplyPort<Result<Joined, JoinError>>,
-    ) {
-        let joining = Joining {
-            wiring: self.wiring.clone(),
-            dialler: Arc::clone(&self.dialler),
-            dials: Arc::clone(&self.dials),
-            alive: Arc::clone(&self.alive),
-            ticket,
-        };
-        let sessions = SessionsMsgSender(myself.clone());
-        let retry = self.retry.clone();
-        state.tasks.spawn(async move {
-            let joined = joining.run(options).await;
-            let answer = joined.map(|(joined, accepted)| {
-                let peer = joined.record.number;
-                sessions.adopt(joined.record.clone(), accepted);
-                retry.tell(RetryMsg::Added(peer));
-                joined
-            });
-            // The asker gave up waiting; the pairing stands, and the same ticket shows it.
-            let _ = reply.send(answer);
-        });
+    /// Works out what others should dial now, and tells it.
+    fn on_moved(&self, state: &SessionSupervisorState) {
+        let me = &self.wiring.me;
+        if !me.announced.look(&self.wiring.env) {
+            return;
+        }
+        tracing::info!(target: "packhorse::session", addresses = ?me.announced.current(), "announced");
+        for live in state.slots.values().filter_map(|slot| slot.live.as_ref()) {
+            live.outlet.ask(Ask::TellAddresses);
+        }
     }
 }
 
@@ -436,19 +397,6 @@ fn facts(accepted: &Accepted) -> LiveFacts {
         peer_epoch: accepted.peer.epoch,
         dial_counter: accepted.dial_counter,
         age_ms: 0,
-    }
-}
-
-/// The actor's own mailbox, for its tasks.
-struct SessionsMsgSender(ActorRef<SessionsMsg>);
-
-impl SessionsMsgSender {
-    fn adopt(&self, record: PeerRecord, accepted: Accepted) {
-        let accepted = Box::new(accepted);
-        let _ = self.0.cast(SessionsMsg::Adopt {
-            record: Box::new(record),
-            accepted,
-        });
     }
 }
 
@@ -462,7 +410,19 @@ impl Actor for SessionSupervisor {
         _myself: ActorRef<Self::Msg>,
         (): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(SessionSupervisorState::default())
+        let mut state = SessionSupervisorState::default();
+        let asker = Asker {
+            wiring: self.wiring.clone(),
+            dialler: Arc::clone(&self.dialler),
+            dials: Arc::clone(&self.dials),
+            alive: Arc::clone(&self.alive),
+            retry: self.retry.clone(),
+            sessions: self.sessions.clone(),
+        };
+        state.tasks.spawn(asker.run());
+        // The machine may have moved while nobody listened.
+        self.on_moved(&state);
+        Ok(state)
     }
 
     async fn handle(
@@ -492,7 +452,17 @@ impl Actor for SessionSupervisor {
                 options,
                 reply,
             } => {
-                self.join(&myself, state, *ticket, options, reply);
+                let joining = Joining {
+                    wiring: self.wiring.clone(),
+                    dialler: Arc::clone(&self.dialler),
+                    dials: Arc::clone(&self.dials),
+                    alive: Arc::clone(&self.alive),
+                    ticket: *ticket,
+                };
+                let (sessions, retry) = (self.sessions.clone(), self.retry.clone());
+                state
+                    .tasks
+                    .spawn(joining.answer(options, sessions, retry, reply));
             }
             SessionsMsg::Dialled { peer, dial, result } => {
                 self.on_dialled(&myself, state, peer, dial, *result).await?;
@@ -520,6 +490,20 @@ impl Actor for SessionSupervisor {
                     live.outlet.ask(Ask::ProveAlive);
                 }
             }
+            SessionsMsg::GrantsChanged(peer) => {
+                if let Some(live) = state.slots.get(&peer).and_then(|slot| slot.live.as_ref()) {
+                    live.outlet.ask(Ask::TellGrants);
+                }
+            }
+            SessionsMsg::Forgotten(peer) => {
+                if let Some(actor) = state.slots.get_mut(&peer).and_then(Slot::forget) {
+                    myself.send_after(DISPLACE_WITHIN, move || SessionsMsg::Overdue {
+                        peer,
+                        actor,
+                    });
+                }
+            }
+            SessionsMsg::Moved => self.on_moved(state),
             SessionsMsg::Overdue { peer, actor } => {
                 let live = state.slots.get(&peer).and_then(|slot| slot.live.as_ref());
                 if let Some(live) = live.filter(|live| live.actor.get_id() == actor) {

@@ -174,6 +174,7 @@ pub(super) fn sessions(
                 wiring_of(&birth, &wiring),
                 Arc::clone(&dialler),
                 retry.clone(),
+                sessions.clone(),
                 Arc::clone(&dials),
             );
             let (sessions, retry) = (sessions.clone(), retry.clone());

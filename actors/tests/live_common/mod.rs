@@ -1,5 +1,9 @@
 //! Whole trees in one process over loopback, and a peer that says yes and never reads again.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    dead_code,
+    reason = "compiled into every test binary, of which each uses another part"
+)]
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,6 +12,7 @@ use packhorse_actors::{
     env::{Env, testing::ManualNetwork},
     inbox::ClaimRequest,
     link::{Link, QuicListener, ReceiveHalf, SendHalf},
+    session::RequestPolicy,
     store::{
         EngineKind, MemoryDisk, NewMessage, PairInviter, PeerNumber, PeerRecord, Store, StoreConfig,
     },
@@ -65,6 +70,7 @@ impl Node {
             name: name(self.seed),
             listen: self.listens.then(|| loopback(0)).into_iter().collect(),
             advertise: Vec::new(),
+            requests: RequestPolicy::default(),
             store: Store::open(&config).unwrap(),
             env,
         };
@@ -215,7 +221,7 @@ pub(crate) fn texts(count: usize) -> Vec<String> {
     (0..count).map(|number| number.to_string()).collect()
 }
 
-fn identity(seed: u8) -> IdentityKey {
+pub(crate) fn identity(seed: u8) -> IdentityKey {
     IdentityKey::from_seed(&[seed; 32])
 }
 

@@ -16,7 +16,7 @@ use packhorse_actors::{
     env::Env,
     fault::{Fault, When},
     inbox::{ClaimRequest, InboxError},
-    session::JoinOptions,
+    session::{JoinOptions, RequestPolicy},
     store::{
         EngineKind, InviteRecord, MemoryDisk, NewMessage, PeerNumber, Store, StoreConfig,
         StoreError,
@@ -132,6 +132,7 @@ impl Node {
             name: self.name.to_owned(),
             listen: vec![self.address],
             advertise: Vec::new(),
+            requests: RequestPolicy::default(),
             store,
             env: Env::system(),
         });
@@ -299,7 +300,7 @@ impl Node {
             self.identity.id(),
             env.random_bytes(),
             env.random_bytes(),
-            tree.me.addresses.clone(),
+            tree.me.announced.current(),
         )
         .expect("short hints");
         let invite = InviteRecord {
@@ -310,6 +311,9 @@ impl Node {
             expires_ms: env.now_ms() + 3_600_000,
             uses_left: 1,
             users: Vec::new(),
+            grants_for_ms: None,
+            revoked_ms: None,
+            compares: Vec::new(),
         };
         tree.store
             .add_invite(invite)
