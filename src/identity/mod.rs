@@ -1,8 +1,8 @@
 //! The identity file: `identity.key` in the data folder.
 //!
 //! It holds the Ed25519 seed and the store secret, and is the one file to back up.
-//! It is written once, whole or not at all, and never shown to anyone:
-//! a file that others may read is refused with the command that mends it.
+//! It is written whole or not at all, and never shown to anyone: a file that others may read is
+//! refused with the command that mends it. A passphrase may seal it, see `sealed.rs`; plain it is
 //!
 //! ```text
 //! packhorse identity 1
@@ -10,23 +10,32 @@
 //! seed <64 hex digits>
 //! store <64 hex digits>
 //! ```
+//!
+//! Read [`Identity`], [`IdentityFile`], then [`Change`].
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+mod change;
+mod error;
+mod file;
+mod passphrase;
+mod sealed;
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::exit::Exit;
 use crate::{IdentityKey, NodeId};
+
+pub use self::change::Change;
+pub use self::error::IdentityError;
+pub use self::file::IdentityFile;
+pub use self::passphrase::{PASSPHRASE_BYTES_MAX, Passphrase};
 
 /// The file's name in the data folder.
 pub const IDENTITY_FILE: &str = "identity.key";
-
-/// Largest identity file that is read; the four lines take about 230 bytes.
-const IDENTITY_BYTES_MAX: u64 = 4 << 10;
 
 /// What shows that a store is in the folder.
 const STORE_FOLDER: &str = "db";
@@ -41,33 +50,27 @@ pub struct Identity {
 
 impl Identity {
     /// Reads the identity of a data folder.
-    pub fn load(data_dir: &Path) -> Result<Identity, IdentityError> {
-        let path = data_dir.join(IDENTITY_FILE);
-        let unreadable = |source| IdentityError::Io {
-            path: path.clone(),
-            source,
-        };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(IdentityError::Missing { path });
-            }
-            Err(error) => return Err(unreadable(error)),
-        };
-        let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(IdentityError::TooOpen { path, mode });
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(IDENTITY_BYTES_MAX)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        Identity::from_text(&text).ok_or(IdentityError::Malformed { path })
+    ///
+    /// # Errors
+    /// [`IdentityError::Locked`] where a passphrase seals it and none is given, and whatever ails
+    /// the file.
+    pub fn load(
+        data_dir: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Identity, IdentityError> {
+        IdentityFile::load(data_dir)?.unlock(passphrase)
     }
 
-    /// Reads the identity of a data folder, or makes folder and identity; says whether it made one.
-    pub fn load_or_create(data_dir: &Path) -> Result<(Identity, bool), IdentityError> {
-        match Identity::load(data_dir) {
+    /// Reads the identity of a data folder, or makes folder and identity; says whether it made
+    /// one. One that is made is sealed with the passphrase, where there is one.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], and what keeps a folder or file from being made.
+    pub fn load_or_create(
+        data_dir: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(Identity, bool), IdentityError> {
+        match Identity::load(data_dir, passphrase) {
             Err(IdentityError::Missing { .. }) => {}
             other => return other.map(|identity| (identity, false)),
         }
@@ -91,16 +94,28 @@ impl Identity {
             return Err(IdentityError::Lost { path });
         }
         let identity = Identity::draw()?;
-        match identity.write(data_dir) {
+        match file::create(data_dir, &file::text(&identity, passphrase)?) {
             Ok(()) => Ok((identity, true)),
             // Another process was faster: its identity is the folder's identity.
             Err(IdentityError::Io { source, .. })
                 if source.kind() == io::ErrorKind::AlreadyExists =>
             {
-                Identity::load(data_dir).map(|identity| (identity, false))
+                Identity::load(data_dir, passphrase).map(|identity| (identity, false))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Another node over the same store: a new seed, the old store secret.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn renewed(&self) -> Result<Identity, IdentityError> {
+        let mut identity = Identity::draw()?;
+        identity
+            .store_secret
+            .copy_from_slice(&self.store_secret[..]);
+        Ok(identity)
     }
 
     /// The key that signs for this node.
@@ -131,44 +146,20 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Writes the file so that it is there whole, or not at all, whenever the machine stops.
-    fn write(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        let path = data_dir.join(IDENTITY_FILE);
-        // A random name, so that what a crash left behind is never in the way.
-        let mut random = [0; 32];
-        draw_random(&mut random)?;
-        let (tag, _) = random.split_at(8);
-        let temporary = data_dir.join(format!("{IDENTITY_FILE}.{}", HEXLOWER.encode(tag)));
-        let io_error = |source| IdentityError::Io {
-            path: path.clone(),
-            source,
-        };
-        let written = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(self.to_text().as_bytes())?;
-            // ORDER: the bytes are on disk before the name is, or a crash leaves an empty identity.
-            file.sync_all()?;
-            // A link, unlike a rename, never replaces an identity that is already there.
-            std::fs::hard_link(&temporary, &path)?;
-            // CRASH: here the temporary name may stay; it holds a secret, but under mode 0600.
-            File::open(data_dir)?.sync_all()
-        })();
-        let removed = std::fs::remove_file(&temporary);
-        written.map_err(io_error)?;
-        removed.map_err(io_error)
-    }
-
     fn to_text(&self) -> Zeroizing<String> {
         let mut seed = HEXLOWER.encode(self.seed.as_ref());
         let mut store = HEXLOWER.encode(self.store_secret.as_ref());
-        let text = format!("{HEAD}\nnode {}\nseed {seed}\nstore {store}\n", self.id());
+        let node = self.id().to_string();
+        // Room for all of it: a text that grows leaves copies of the seed in memory.
+        let mut text = Zeroizing::new(String::with_capacity(512));
+        for part in [
+            HEAD, "\nnode ", &node, "\nseed ", &seed, "\nstore ", &store, "\n",
+        ] {
+            text.push_str(part);
+        }
         seed.zeroize();
         store.zeroize();
-        Zeroizing::new(text)
+        text
     }
 
     fn from_text(text: &str) -> Option<Identity> {
@@ -189,71 +180,6 @@ impl std::fmt::Debug for Identity {
         f.debug_struct("Identity")
             .field("id", &self.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why there is no identity.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IdentityError {
-    /// The folder holds none yet: `init` or `up` makes one.
-    #[error("no identity at {}", path.display())]
-    Missing {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// A store is here, but not the key that opens it: put the backup back.
-    #[error("{} is gone, but the store beside it needs it: put the backup back", path.display())]
-    Lost {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// Others may enter the data folder: tighten its mode.
-    #[error("{} has mode {mode:04o}, which lets others in: chmod 700 {}", path.display(), path.display())]
-    FolderTooOpen {
-        /// The folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Others may read it: tighten the mode.
-    #[error("{} has mode {mode:04o}, which lets others read it: chmod 600 {}", path.display(), path.display())]
-    TooOpen {
-        /// The identity file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Damaged or not an identity file: put the backup in its place.
-    #[error("{} is damaged: put its backup in its place", path.display())]
-    Malformed {
-        /// The identity file.
-        path: PathBuf,
-    },
-    /// The disk or its permissions.
-    #[error("cannot use {}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system gave no randomness.
-    #[error("the system gives no randomness: {0}")]
-    NoRandomness(io::Error),
-}
-
-impl IdentityError {
-    /// The code that a command ends with.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            IdentityError::Missing { .. } => Exit::NotFound,
-            IdentityError::Lost { .. } => Exit::WrongKey,
-            IdentityError::TooOpen { .. } | IdentityError::FolderTooOpen { .. } => Exit::Refused,
-            IdentityError::Malformed { .. } => Exit::Damaged,
-            IdentityError::Io { .. } | IdentityError::NoRandomness(_) => Exit::Failure,
-        }
     }
 }
 
@@ -283,14 +209,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn an_identity_is_made_once_and_then_found() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let folder = scratch.path().join("deep/node");
-        let (made, created) = Identity::load_or_create(&folder).expect("a fresh folder");
+        let (made, created) = Identity::load_or_create(&folder, None).expect("a fresh folder");
         assert!(created);
-        let (found, created) = Identity::load_or_create(&folder).expect("the same folder");
+        let (found, created) = Identity::load_or_create(&folder, None).expect("the same folder");
         assert!(!created);
         assert_eq!(made.id(), found.id());
         assert_eq!(made.store_secret(), found.store_secret());
@@ -303,7 +230,7 @@ mod tests {
     #[test]
     fn a_missing_identity_is_not_found() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        let error = Identity::load(scratch.path()).expect_err("nothing there");
+        let error = Identity::load(scratch.path(), None).expect_err("nothing there");
         assert_eq!(error.exit(), Exit::NotFound);
     }
 
@@ -311,10 +238,10 @@ mod tests {
     fn an_identity_that_others_may_read_is_refused_with_the_command_that_mends_it() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let folder = scratch.path().join("data");
-        Identity::load_or_create(&folder).expect("a fresh folder");
+        Identity::load_or_create(&folder, None).expect("a fresh folder");
         let path = folder.join(IDENTITY_FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("our file");
-        let error = Identity::load(&folder).expect_err("too open");
+        let error = Identity::load(&folder, None).expect_err("too open");
         assert_eq!(error.exit(), Exit::Refused);
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
@@ -323,10 +250,10 @@ mod tests {
     fn a_lost_identity_is_not_replaced_where_a_store_is() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let folder = scratch.path().join("data");
-        Identity::load_or_create(&folder).expect("a fresh folder");
+        Identity::load_or_create(&folder, None).expect("a fresh folder");
         std::fs::create_dir(folder.join(STORE_FOLDER)).expect("our folder");
         std::fs::remove_file(folder.join(IDENTITY_FILE)).expect("our file");
-        let error = Identity::load_or_create(&folder).expect_err("the store needs its key");
+        let error = Identity::load_or_create(&folder, None).expect_err("the store needs its key");
         assert_eq!(error.exit(), Exit::WrongKey);
         assert!(!folder.join(IDENTITY_FILE).exists());
     }
@@ -336,7 +263,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755))
             .expect("our folder");
-        let error = Identity::load_or_create(scratch.path()).expect_err("too open");
+        let error = Identity::load_or_create(scratch.path(), None).expect_err("too open");
         assert_eq!(error.exit(), Exit::Refused);
         assert!(error.to_string().contains("chmod 700"), "{error}");
     }
@@ -345,7 +272,7 @@ mod tests {
     fn any_changed_character_of_seed_or_node_is_noticed() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let folder = scratch.path().join("data");
-        Identity::load_or_create(&folder).expect("a fresh folder");
+        Identity::load_or_create(&folder, None).expect("a fresh folder");
         let path = folder.join(IDENTITY_FILE);
         let text = std::fs::read_to_string(&path).expect("our file");
         let seed_end = text.find("\nstore").expect("the fourth line");
@@ -353,7 +280,7 @@ mod tests {
             let mut bytes = text.clone().into_bytes();
             bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
             std::fs::write(&path, &bytes).expect("our file");
-            let error = Identity::load(&folder).expect_err("damaged");
+            let error = Identity::load(&folder, None).expect_err("damaged");
             assert_eq!(error.exit(), Exit::Damaged, "at {at}");
         }
     }
