@@ -153,6 +153,9 @@ pub struct Retried {
     pub unsettled: u64,
     /// How many are gone for good: their messages do not open any more.
     pub damaged: u64,
+    /// How many were left alone, because their recipients were forgotten.
+    #[serde(default)]
+    pub forgotten: u64,
     /// The first of those under way again.
     pub messages: Vec<RetriedMessage>,
 }

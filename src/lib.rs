@@ -23,6 +23,7 @@ pub mod api;
 pub mod claim;
 pub mod class;
 pub mod dead;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 mod headers;
@@ -34,10 +35,13 @@ pub mod node;
 pub mod peer;
 pub mod receipt;
 pub mod receipt_id;
+pub mod renewal;
+pub mod request;
 pub mod rules;
 pub mod settings;
 pub mod start;
 pub mod status;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -53,16 +57,22 @@ pub use crate::error::{ErrorKind, NodeError};
 pub use crate::exit::Exit;
 pub use crate::listing::{ListedMessage, Listing, Payload};
 pub use crate::message::{EphemeralSent, EphemeralState, Outgoing, Received, Sent};
-pub use crate::node::{Ended, Node};
-pub use crate::peer::{Invite, Join, Joined, PeerInfo};
+pub use crate::node::{Ended, InviteChoice, Node};
+pub use crate::peer::{
+    Denied, Forgotten, Invite, InviteInfo, InviteState, InviteUser, Join, Joined, Keep, PeerInfo,
+    Revoked,
+};
 pub use crate::receipt::{Durability, Output, Receipt, ReceiptState};
 pub use crate::receipt_id::ReceiptId;
+pub use crate::request::{Approval, Ask, Asked, RequestInfo, RequestState, Requests};
 pub use crate::rules::{ClassRules, TopicRule};
 pub use crate::start::{NodeBuilder, StartError};
-pub use crate::status::{PeerFault, PeerState, PeerStatus, Status};
+pub use crate::status::{PeerFault, PeerState, PeerStatus, PeerTrouble, Status};
+pub use crate::storage::{QuotaSettings, Size, StorageStatus};
 pub use crate::why::Why;
+pub use packhorse_actors::session::{Stranger, StrangerDecision};
 pub use packhorse_protocol::epoch::Epoch;
-pub use packhorse_protocol::grant::Grant;
+pub use packhorse_protocol::grant::{Capability, Grant, Grants, Revocation};
 pub use packhorse_protocol::identity::IdentityKey;
 pub use packhorse_protocol::message::DeliveryClass;
 pub use packhorse_protocol::node_id::NodeId;

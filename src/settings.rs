@@ -4,6 +4,8 @@
 //! What is not understood is refused with file, line and column rather than skipped:
 //! a misspelt key must not silently leave a node with a default.
 
+mod advertised;
+
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +13,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use packhorse_protocol::limits::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, NAME_BYTES_MAX};
+use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
 use packhorse_protocol::message::DeliveryClass;
+use packhorse_protocol::text::check_name;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 use crate::class;
 use crate::rules::{ClassRules, RULES_MAX, TopicRule};
+use crate::storage::QuotaSettings;
+
+pub use self::advertised::{Advertised, AdvertisedError};
 
 /// The file's name in the data folder.
 pub const SETTINGS_FILE: &str = "settings.toml";
@@ -47,6 +53,12 @@ pub struct Settings {
     /// The classes of topics; the first rule that fits decides.
     #[serde(deserialize_with = "topics")]
     pub topics: Vec<TopicRule>,
+    /// Whether nodes without a ticket may ask to be paired.
+    pub requests: bool,
+    /// The file with the passphrase that unseals the identity.
+    pub passphrase_file: Option<PathBuf>,
+    /// What the boxes may hold.
+    pub quota: QuotaSettings,
     /// What is logged, in the words of `RUST_LOG`, which beats it.
     pub log: Option<String>,
 }
@@ -187,67 +199,13 @@ impl FromStr for NodeName {
         if text.len() > NAME_BYTES_MAX {
             return Err(NodeNameError::TooLong { bytes: text.len() });
         }
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        // A name that no handshake may carry would keep the node from every other one.
+        if text.chars().any(char::is_whitespace) || check_name(text).is_err() {
             return Err(NodeNameError::Unprintable {
                 text: text.to_owned(),
             });
         }
         Ok(NodeName(text.to_owned()))
-    }
-}
-
-/// What others should dial: `HOST:PORT`, the host a name or an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised(String);
-
-impl Advertised {
-    /// The address as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for Advertised {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// A text that cannot be dialled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` cannot be advertised: write HOST:PORT, at most {ADDRESS_BYTES_MAX} bytes")]
-pub struct AdvertisedError {
-    text: String,
-}
-
-impl FromStr for Advertised {
-    type Err = AdvertisedError;
-
-    fn from_str(text: &str) -> Result<Advertised, AdvertisedError> {
-        let usable = text.rsplit_once(':').is_some_and(|(host, port)| {
-            // An IPv6 host stands in brackets; otherwise its last group would pass for the port.
-            let host_ok = match host
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-            {
-                Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => {
-                    !host.is_empty()
-                        && host
-                            .chars()
-                            .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-                }
-            };
-            host_ok && port.parse::<u16>().is_ok_and(|port| port > 0)
-        });
-        if usable && text.len() <= ADDRESS_BYTES_MAX {
-            Ok(Advertised(text.to_owned()))
-        } else {
-            Err(AdvertisedError {
-                text: text.to_owned(),
-            })
-        }
     }
 }
 
@@ -345,6 +303,7 @@ listen = ["127.0.0.1:7433", "[::]:7433"]
 advertise = ["left.example:7433", "[::1]:7433"]
 default_class = "moderate"
 log = "packhorse=debug"
+requests = true
 
 [[topics]]
 pattern = "metrics/*"
@@ -355,19 +314,28 @@ overridable = true
 pattern = "bills"
 peer = "mill"
 class = "moderate"
+
+[quota]
+outbox = "1GiB"
 "#,
             Ok(Settings {
+                quota: QuotaSettings {
+                    outbox: Some(crate::Size(1 << 30)),
+                    ..QuotaSettings::default()
+                },
                 name: Some(NodeName("left".into())),
                 listen: vec![
                     "127.0.0.1:7433".parse().expect("an address"),
                     "[::]:7433".parse().expect("an address"),
                 ],
                 advertise: vec![
-                    Advertised("left.example:7433".into()),
-                    Advertised("[::1]:7433".into()),
+                    "left.example:7433".parse().expect("an address"),
+                    "[::1]:7433".parse().expect("an address"),
                 ],
                 default_class: Some(DeliveryClass::Moderate),
+                passphrase_file: None,
                 log: Some("packhorse=debug".into()),
+                requests: true,
                 topics: vec![
                     TopicRule {
                         overridable: true,
@@ -387,13 +355,13 @@ class = "moderate"
         check(
             "name = \"left\"\nlisen = []\n",
             Err(
-                "d/settings.toml:2:1: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `log`",
+                "d/settings.toml:2:1: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `requests`, `passphrase_file`, `quota`, `log`",
             ),
         );
         check(
             "[names]\nleft = 1\n",
             Err(
-                "d/settings.toml:1:2: unknown field `names`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `log`",
+                "d/settings.toml:1:2: unknown field `names`, expected one of `name`, `listen`, `advertise`, `default_class`, `topics`, `requests`, `passphrase_file`, `quota`, `log`",
             ),
         );
     }
@@ -417,6 +385,14 @@ class = "moderate"
             Err(
                 "d/settings.toml:1:10: `here` is no address to listen on: write 0.0.0.0:7433 or [::]:7433",
             ),
+        );
+        check(
+            "[quota]\ninbox = \"1GB\"\n",
+            Err("d/settings.toml:2:9: `1GB` is no size: write 512MiB, 16GiB or 1TiB"),
+        );
+        check(
+            "[quota]\ndead = \"1MiB\"\n",
+            Err("d/settings.toml:2:8: a quota of 1 MiB is too small: the least is 16 MiB"),
         );
         check(
             "name = \"\"\n",
@@ -447,30 +423,6 @@ class = "moderate"
         );
         assert!("two words".parse::<NodeName>().is_err());
         assert!("bell\u{7}".parse::<NodeName>().is_err());
-    }
-
-    #[test]
-    fn only_what_can_be_dialled_is_advertised() {
-        for usable in [
-            "host:1",
-            "10.0.0.1:65535",
-            "[fe80::1]:7433",
-            "a-b.example_c:7433",
-        ] {
-            assert!(usable.parse::<Advertised>().is_ok(), "{usable}");
-        }
-        for unusable in [
-            "host",
-            ":7433",
-            "host:0",
-            "host:65536",
-            "::1:7433",
-            "a b:1",
-            "h/x:1",
-            "",
-        ] {
-            assert!(unusable.parse::<Advertised>().is_err(), "{unusable}");
-        }
     }
 
     #[test]

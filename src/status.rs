@@ -7,6 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::insight::Strangers;
+use crate::peer::Keep;
+use crate::storage::StorageStatus;
 use crate::time::WallTime;
 use crate::{NodeId, text};
 
@@ -22,8 +25,20 @@ pub struct Status {
     pub version: String,
     /// Since it was started.
     pub uptime_ms: u64,
+    /// Where it listens, as `quic://HOST:PORT`.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// What it tells others to dial.
+    #[serde(default)]
+    pub advertise: Vec<String>,
+    /// How much room it has.
+    #[serde(default)]
+    pub storage: StorageStatus,
     /// Every peer, by name.
     pub peers: Vec<PeerStatus>,
+    /// What became of links whose other end was not known.
+    #[serde(default)]
+    pub strangers: Strangers,
 }
 
 /// One peer, as this node sees it now.
@@ -60,6 +75,11 @@ pub struct PeerStatus {
     pub paused: Option<String>,
     /// Its wall clock minus this node's, by its own word.
     pub skew_ms: Option<i64>,
+    /// When a link to it is kept.
+    #[serde(default)]
+    pub keep: Keep,
+    /// A copy or a store that was set back, until it is over.
+    pub trouble: Option<PeerTrouble>,
 }
 
 /// What is going on with a peer.
@@ -115,6 +135,15 @@ pub struct PeerFault {
     pub text: String,
 }
 
+/// A copied machine or a store that was set back, here or at a peer: a person should look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerTrouble {
+    /// What was seen.
+    pub text: String,
+    /// When it was seen last.
+    pub at: WallTime,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +156,9 @@ mod tests {
             name: "left".into(),
             version: "0.1.0".into(),
             uptime_ms: 1_500,
+            listen: vec!["quic://0.0.0.0:7433".into()],
+            advertise: vec!["quic://left.example:7433".into()],
+            storage: StorageStatus::default(),
             peers: vec![PeerStatus {
                 name: "right".into(),
                 id,
@@ -146,13 +178,19 @@ mod tests {
                 failures: 2,
                 paused: None,
                 skew_ms: Some(-7),
+                keep: Keep::Always,
+                trouble: Some(PeerTrouble {
+                    text: "set back".into(),
+                    at: WallTime(1_763_724_600_123),
+                }),
             }],
+            strangers: Strangers::default(),
         };
         let text = serde_json::to_string(&status).expect("plain values");
         assert_eq!(
             text,
             format!(
-                r#"{{"node":"{id}","name":"left","version":"0.1.0","uptime_ms":1500,"peers":[{{"name":"right","id":"{id}","state":"never seen","link":"quic://127.0.0.1:7433","key_exchange":"X25519MLKEM768","round_trip_ms":0.25,"outbox":7,"oldest_waiting_ms":12,"last_seen":"2025-11-21T11:30:00.123Z","last_error":{{"class":"disconnected","text":"gone"}},"next_attempt":null,"since":"2025-11-21T11:30:00.123Z","failures":2,"paused":null,"skew_ms":-7}}]}}"#
+                r#"{{"node":"{id}","name":"left","version":"0.1.0","uptime_ms":1500,"listen":["quic://0.0.0.0:7433"],"advertise":["quic://left.example:7433"],"storage":{{"free_bytes":0,"line_bytes":0,"reserve_bytes":0,"reserved_bytes":0,"outbox_bytes":0,"inbox_bytes":0,"dead_bytes":0,"refusing":[]}},"peers":[{{"name":"right","id":"{id}","state":"never seen","link":"quic://127.0.0.1:7433","key_exchange":"X25519MLKEM768","round_trip_ms":0.25,"outbox":7,"oldest_waiting_ms":12,"last_seen":"2025-11-21T11:30:00.123Z","last_error":{{"class":"disconnected","text":"gone"}},"next_attempt":null,"since":"2025-11-21T11:30:00.123Z","failures":2,"paused":null,"skew_ms":-7,"keep":"always","trouble":{{"text":"set back","at":"2025-11-21T11:30:00.123Z"}}}}],"strangers":{{"turned_away_recently":0,"half_open":0,"cheap":0,"costly":0,"known_prefixes":0,"counts":{{}},"refused":{{}}}}}}"#
             )
         );
         assert_eq!(

@@ -13,7 +13,7 @@ use packhorse_protocol::message::Message;
 use crate::dead::DeadState;
 use crate::error::{ErrorKind, NodeError};
 use crate::listing::{ListedMessage, Payload};
-use crate::peer::PeerInfo;
+use crate::peer::{Keep, PeerInfo};
 use crate::receipt::ReceiptState;
 use crate::receipt_id;
 use crate::status::PeerState;
@@ -103,13 +103,41 @@ pub(crate) fn listed(
     }
 }
 
-pub(crate) fn peer_info(record: PeerRecord) -> PeerInfo {
+pub(crate) fn peer_info(record: PeerRecord, now_ms: u64) -> PeerInfo {
+    let grants = record.grants.alive(now_ms);
+    let ends = grants.held().filter_map(|held| {
+        let until_ms = held.until_ms?;
+        Some((held.grant.to_string(), WallTime(until_ms)))
+    });
     PeerInfo {
         name: record.name,
         id: record.id,
         addresses: record.addresses,
-        grants: record.grants.iter().cloned().collect(),
+        own_addresses: record.own_addresses,
+        keep: record.keep.into(),
+        ends: ends.collect(),
+        grants: grants.iter().cloned().collect(),
         granted: record.granted.iter().cloned().collect(),
+    }
+}
+
+impl From<store::Keep> for Keep {
+    fn from(keep: store::Keep) -> Keep {
+        match keep {
+            store::Keep::Auto => Keep::Auto,
+            store::Keep::Always => Keep::Always,
+            store::Keep::Never => Keep::Never,
+        }
+    }
+}
+
+impl From<Keep> for store::Keep {
+    fn from(keep: Keep) -> store::Keep {
+        match keep {
+            Keep::Auto => store::Keep::Auto,
+            Keep::Always => store::Keep::Always,
+            Keep::Never => store::Keep::Never,
+        }
     }
 }
 
@@ -123,7 +151,9 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 pub(crate) fn from_store(error: StoreError) -> NodeError {
     let kind = match &error {
-        StoreError::Refused(Refused::NoSuchPeer(_)) => ErrorKind::NotFound,
+        StoreError::Refused(Refused::NoSuchPeer(_) | Refused::NoSuchRequest(_)) => {
+            ErrorKind::NotFound
+        }
         StoreError::Refused(
             Refused::Message(_)
             | Refused::KeyTooLong { .. }

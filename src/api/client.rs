@@ -3,6 +3,9 @@
 //! It never repeats a request by itself: when an answer is lost, what came of the request
 //! is unknown, and only the caller knows whether repeating it is harmless.
 
+mod addresses;
+mod grants;
+mod requests;
 mod sending;
 
 use std::io;
@@ -21,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::documents::{
-    ANSWER_BYTES_MAX, AcknowledgeRequest, Acknowledged, InviteRequest, Invited, JoinRequest,
-    ListQuery, Peers, ReceiveRequest, ReceivedMessages,
+    ANSWER_BYTES_MAX, AcknowledgeRequest, Acknowledged, JoinRequest, ListQuery, Peers,
+    ReceiveRequest, ReceivedMessages,
 };
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::socket::SocketPath;
@@ -89,11 +92,6 @@ impl Client {
         .await
     }
 
-    /// Makes a ticket.
-    pub async fn invite(&mut self, request: &InviteRequest) -> Result<Invited, ClientError> {
-        self.post_document("/v1/invites", request).await
-    }
-
     /// Pairs with the inviter of a ticket.
     pub async fn join(&mut self, request: &JoinRequest) -> Result<Joined, ClientError> {
         self.post_document("/v1/join", request).await
@@ -121,6 +119,15 @@ impl Client {
         wait: Duration,
     ) -> Result<A, ClientError> {
         self.request(Method::GET, target, Bytes::new(), wait).await
+    }
+
+    pub(crate) async fn get_text(&mut self, target: &str) -> Result<String, ClientError> {
+        let bytes = self
+            .exchange(Method::GET, target, Bytes::new(), Duration::ZERO)
+            .await?;
+        String::from_utf8(bytes.into()).map_err(|error| ClientError::Malformed {
+            text: error.to_string(),
+        })
     }
 
     async fn post<A: DeserializeOwned>(
@@ -161,6 +168,17 @@ impl Client {
         body: Bytes,
         wait: Duration,
     ) -> Result<A, ClientError> {
+        read_answer(&self.exchange(method, target, body, wait).await?)
+    }
+
+    /// The body of an answer that says yes.
+    async fn exchange(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<Bytes, ClientError> {
         // The connection is taken out and only put back whole: after an error, a timeout or a
         // dropped call its next answer could belong to the wrong request.
         let mut live = self.connected().await?;
@@ -196,7 +214,7 @@ impl Client {
         live.used = Instant::now();
         self.live = Some(live);
         if is_success {
-            read_answer(&bytes)
+            Ok(bytes)
         } else {
             Err(read_error(&bytes))
         }

@@ -3,6 +3,10 @@
 //! A shape that is published is never changed, only widened; a change that breaks readers
 //! gets the next number in its schema. Requests refuse fields that they do not know.
 
+mod addresses;
+mod grants;
+mod invites;
+pub mod requests;
 mod sending;
 
 use std::time::Duration;
@@ -19,6 +23,11 @@ use crate::peer::PeerInfo;
 use crate::time::WallTime;
 use crate::{Grant, NodeId, ReceiptId, Ticket, class, headers, text};
 
+pub use self::addresses::{AddressRequest, KeepRequest, PeerAnswer};
+pub use self::grants::{
+    AllowRequest, Allowed, DeniedList, ForgetRequest, GrantRequest, RenameRequest, RevokeRequest,
+};
+pub use self::invites::{InviteRequest, Invited, Invites, RevokeInvitesRequest, RevokedInvites};
 pub use self::sending::{
     BoxRequest, DeadQuery, Dropped, Flushed, LinesAccepted, LinesQuery, ListQuery, ReceiptQuery,
     SendQuery,
@@ -79,6 +88,20 @@ pub mod schema {
     pub const STATUS: &str = "packhorse.status.v1";
     /// Every peer.
     pub const PEERS: &str = "packhorse.peers.v1";
+    /// One peer after a change.
+    pub const PEER: &str = "packhorse.peer.v1";
+    /// What a peer may do no more.
+    pub const REVOKED: &str = "packhorse.revoked.v1";
+    /// What came of forgetting a peer.
+    pub const FORGOTTEN: &str = "packhorse.forgotten.v1";
+    /// Identities that pair no more.
+    pub const DENIED: &str = "packhorse.denied.v1";
+    /// An identity that may pair again.
+    pub const ALLOWED: &str = "packhorse.allowed.v1";
+    /// Every ticket.
+    pub const INVITES: &str = "packhorse.invites.v1";
+    /// Tickets that were taken back.
+    pub const REVOKED_INVITES: &str = "packhorse.revoked_invites.v1";
     /// A new ticket.
     pub const INVITE: &str = "packhorse.invite.v1";
     /// A new pairing.
@@ -89,8 +112,14 @@ pub mod schema {
     pub const ACKNOWLEDGED: &str = "packhorse.acknowledged.v1";
     /// A node id.
     pub const ID: &str = "packhorse.id.v1";
+    /// A node that took a new identity.
+    pub const ID_NEW: &str = "packhorse.id.new.v1";
+    /// Whether a passphrase seals the identity.
+    pub const PASSPHRASE: &str = "packhorse.passphrase.v1";
     /// A new identity.
     pub const INIT: &str = "packhorse.init.v1";
+    /// What doctor found.
+    pub const DOCTOR: &str = "packhorse.doctor.v1";
     /// What the demonstration found.
     pub const DEMO: &str = "packhorse.demo.v1";
 }
@@ -115,36 +144,6 @@ impl<T: Serialize> Document<T> {
 pub struct Peers {
     /// Every peer, by name.
     pub peers: Vec<PeerInfo>,
-}
-
-/// The body of `POST /v1/invites`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InviteRequest {
-    /// What whoever uses the ticket may do here.
-    #[serde(default, with = "text::list")]
-    pub grants: Vec<Grant>,
-    /// How long the ticket lives.
-    #[serde(default)]
-    pub expires_ms: Option<u64>,
-    /// How many nodes may use it.
-    #[serde(default)]
-    pub uses: Option<u32>,
-}
-
-/// The answer: a new ticket.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Invited {
-    /// The ticket: a secret until it is used.
-    #[serde(with = "text")]
-    pub ticket: Ticket,
-    /// What whoever uses the ticket may do here.
-    #[serde(with = "text::list")]
-    pub grants: Vec<Grant>,
-    /// When it ends.
-    pub expires: WallTime,
-    /// How many nodes may use it.
-    pub uses: u32,
 }
 
 /// The body of `POST /v1/join`; the answer is [`Joined`](crate::Joined).

@@ -14,6 +14,7 @@ pub mod error;
 #[cfg(feature = "fault")]
 pub mod fault;
 pub mod insight;
+pub mod metrics;
 pub(crate) mod routes;
 pub mod server;
 pub mod socket;

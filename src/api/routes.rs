@@ -3,6 +3,10 @@
 //! Bodies, waits and calls all have limits; nothing here decides what may be sent or by whom.
 //! Extractors of the framework are avoided where their refusals would not be our error document.
 
+mod addresses;
+mod grants;
+mod invites;
+mod requests;
 mod sending;
 
 use std::sync::Arc;
@@ -20,17 +24,17 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::ErrorKind;
 use crate::api::documents::{
-    ANSWER_PAYLOAD_BYTES_TARGET, AcknowledgeRequest, Acknowledged, Document, InviteRequest,
-    Invited, JSON_BODY_BYTES_MAX, JoinRequest, LISTING_COUNT_DEFAULT, LISTING_COUNT_MAX, ListQuery,
-    Peers, RECEIVE_COUNT_MAX, ReceiveRequest, ReceivedMessages, schema, whole_ms,
+    ANSWER_PAYLOAD_BYTES_TARGET, AcknowledgeRequest, Acknowledged, Document, JSON_BODY_BYTES_MAX,
+    JoinRequest, LISTING_COUNT_DEFAULT, LISTING_COUNT_MAX, ListQuery, Peers, RECEIVE_COUNT_MAX,
+    ReceiveRequest, ReceivedMessages, schema,
 };
 use crate::api::error::{ApiError, ErrorBody};
-use crate::api::{insight, work};
+use crate::api::metrics::Meter;
+use crate::api::{insight, metrics, work};
 use crate::error::NodeError;
 use crate::listing::Listing;
 use crate::node::Node;
-use crate::peer::{Invite, Join, TICKET_EXPIRES_DEFAULT};
-use crate::time::{DURATION_MAX, WallTime};
+use crate::peer::Join;
 
 /// How long the whole body of a request may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -52,20 +56,26 @@ pub(crate) struct Api {
     pub(crate) waits: Arc<Semaphore>,
     /// Places for requests that wait for a receipt.
     pub(crate) receipt_waits: Arc<Semaphore>,
+    /// What the metrics have added up so far.
+    pub(crate) meter: Meter,
 }
 
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .merge(sending::router())
+        .merge(grants::router())
+        .merge(invites::router())
+        .merge(requests::router())
+        .merge(addresses::router())
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/inbox", get(inbox))
-        .route("/v1/invites", post(invite))
         .route("/v1/join", post(join))
         .route("/v1/receive", post(receive))
         .route("/v1/acknowledge", post(acknowledge))
         .merge(work::routes())
         .merge(insight::routes())
+        .merge(metrics::routes())
         .merge(fault_routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -100,42 +110,6 @@ async fn inbox(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer {
     let limit = listing_limit(query)?;
     let listing = within(ANSWER_WITHIN, api.node.inbox(limit)).await?;
     answer(schema::INBOX, bounded_listing(listing))
-}
-
-async fn invite(State(api): State<Api>, body: Body) -> Answer {
-    let request: InviteRequest = parse_body(body).await?;
-    let expires = request
-        .expires_ms
-        .map_or(TICKET_EXPIRES_DEFAULT, Duration::from_millis);
-    if expires.is_zero() || expires > DURATION_MAX {
-        let days = DURATION_MAX.as_secs() / 86_400;
-        return Err(ApiError::usage(format!(
-            "a ticket cannot live for {} ms: the limits are 1 ms and {days} days",
-            expires.as_millis()
-        )));
-    }
-    let uses = request.uses.unwrap_or(1);
-    if uses == 0 {
-        return Err(ApiError::usage(
-            "a ticket with 0 uses is no ticket: the least is 1",
-        ));
-    }
-    let invite = Invite {
-        grants: request.grants.clone(),
-        expires,
-        uses,
-    };
-    let ticket = within(ANSWER_WITHIN, api.node.invite(invite)).await?;
-    let expires = WallTime(WallTime::now().0.saturating_add(whole_ms(expires)));
-    answer(
-        schema::INVITE,
-        Invited {
-            ticket,
-            grants: request.grants,
-            expires,
-            uses,
-        },
-    )
 }
 
 async fn join(State(api): State<Api>, body: Body) -> Answer {
@@ -284,6 +258,7 @@ mod tests {
     use super::*;
     use crate::listing::{ListedMessage, Payload};
     use crate::receipt::ReceiptState;
+    use crate::time::WallTime;
     use packhorse_protocol::limits::PAYLOAD_BYTES_MAX;
     use packhorse_protocol::message::DeliveryClass;
 

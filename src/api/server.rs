@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::api::metrics::Meter;
 use crate::api::routes::{Api, router};
 use crate::api::socket::SocketPath;
 use crate::node::Node;
@@ -72,8 +73,10 @@ impl Server {
     #[must_use]
     pub fn start(self, node: Arc<Node>) -> ServerHandle {
         let (drain, draining) = watch::channel(false);
+        let meter = Meter::after(node.newest_event());
         let router = router(Api {
             node,
+            meter,
             draining: draining.clone(),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
             receipt_waits: Arc::new(Semaphore::new(RECEIPT_WAITS_MAX)),

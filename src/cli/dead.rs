@@ -123,6 +123,12 @@ async fn retry(folder: &DataFolder, args: SelectArgs, screen: &Screen) -> Result
             grouped(answer.damaged)
         ));
     }
+    if answer.forgotten > 0 {
+        screen.note(&format!(
+            "{} are for peers that were forgotten and stay",
+            grouped(answer.forgotten)
+        ));
+    }
     if answer.unsettled > 0 {
         let text = format!(
             "{} may have been delivered: the next session with their recipients tells",

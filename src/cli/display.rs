@@ -62,13 +62,15 @@ impl Screen {
     }
 }
 
+/// Whether a character could move the cursor, break a line, or turn what follows it: those that no
+/// text from a peer may hold (SPEC, Texts).
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// The text with its control characters escaped.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    // Besides the control characters, these turn the direction of what follows them.
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -128,7 +130,10 @@ mod tests {
     fn control_characters_of_others_are_escaped() {
         assert_eq!(printable("plain ü"), "plain ü");
         assert_eq!(printable("a\x1b[2Jb\n"), r"a\u{1b}[2Jb\n");
-        assert_eq!(printable("a\u{202e}b"), r"a\u{202e}b");
+        for c in "\u{61c}\u{200e}\u{2028}\u{2029}\u{202e}\u{2069}\u{feff}".chars() {
+            let escaped = format!("a{}b", c.escape_default());
+            assert_eq!(printable(&format!("a{c}b")), escaped);
+        }
     }
 
     #[test]

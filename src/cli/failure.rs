@@ -111,13 +111,24 @@ impl From<LogError> for Failure {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Failure {
-        Failure::new(error.exit(), error.to_string())
+        let is_locked = matches!(error, IdentityError::Locked { .. });
+        let failure = Failure::new(error.exit(), error.to_string());
+        if is_locked {
+            failure.with_hint(
+                "give it on a terminal, with --passphrase-file FILE, as `passphrase_file` in settings.toml, or as the credential packhorse-passphrase",
+            )
+        } else {
+            failure
+        }
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
-        Failure::new(error.exit(), error.to_string())
+        match error {
+            StartError::Identity(error) => Failure::from(error),
+            error => Failure::new(error.exit(), error.to_string()),
+        }
     }
 }
 

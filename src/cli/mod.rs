@@ -5,27 +5,37 @@
 //!
 //! Read [`Command`] for the words, then [`run`]; each command is one file below.
 
+mod address;
+mod ask;
 mod completions;
 mod dead;
 mod display;
+mod doctor;
 mod drain;
 mod events;
 mod failure;
 #[cfg(feature = "fault")]
 mod fault;
 mod folder;
+mod forget;
+mod grant;
 mod id;
 mod invite;
+mod invites;
 mod join;
 mod lines;
 mod listing;
+mod metrics;
 mod notify;
 mod outbox;
+mod passphrase;
 mod patience;
 mod peers;
 mod ping;
+mod qr;
 mod receipt;
 mod receive;
+mod requests;
 mod select;
 mod send;
 mod signals;
@@ -94,18 +104,39 @@ pub(crate) struct Cli {
 enum Command {
     /// Make folder and identity, and print the node id
     Init,
-    /// Print the node id
-    Id,
+    /// Print the node id, or take a new identity
+    Id(id::IdArgs),
+    /// Seal the identity file with a passphrase, or take the passphrase off
+    Passphrase {
+        #[command(subcommand)]
+        command: passphrase::PassphraseCommand,
+    },
     /// Run the node in the foreground; the first start makes everything it needs
     Up(up::UpArgs),
     /// Print a ticket with which another node may pair with this one
     Invite(invite::InviteArgs),
-    /// Pair with the node that made a ticket
+    /// Show the tickets that were given out, or take them back
+    Invites {
+        #[command(subcommand)]
+        command: Option<invites::InvitesCommand>,
+    },
+    /// Pair with the node that made a ticket, or ask one without a ticket
     Join(join::JoinArgs),
-    /// Show the nodes that this one is paired with
+    /// Show the nodes that this one is paired with, and what is known about them
     Peers {
         #[command(subcommand)]
-        command: Option<PeersCommand>,
+        command: Option<peers::PeersCommand>,
+    },
+    /// Allow a peer something here
+    Grant(grant::GrantArgs),
+    /// Take from a peer what it may do here
+    Revoke(grant::RevokeArgs),
+    /// Unpair a peer for good: no ticket pairs it again, and what waits becomes dead letters
+    Forget(forget::ForgetArgs),
+    /// Show who asks to be paired without a ticket, and decide
+    Requests {
+        #[command(subcommand)]
+        command: Option<requests::RequestsCommand>,
     },
     /// Send a message, or one per line, to a peer
     Send(send::SendArgs),
@@ -138,6 +169,8 @@ enum Command {
     Work(work::WorkArgs),
     /// Show the node and what it is waiting for, peer by peer
     Status,
+    /// Print the node's numbers as Prometheus reads them
+    Metrics,
     /// Draw the live actors of the node
     Tree,
     /// Show what happened in the node, and follow it
@@ -149,6 +182,8 @@ enum Command {
     /// Make an actor die on purpose
     #[cfg(feature = "fault")]
     Fault(fault::FaultArgs),
+    /// Say whether the data folder is well, and mend what can be mended
+    Doctor(doctor::DoctorArgs),
     /// Say in one sentence what a peer or a message waits for
     Why {
         #[command(subcommand)]
@@ -158,12 +193,6 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
-}
-
-#[derive(Debug, Subcommand)]
-enum PeersCommand {
-    /// Show every peer
-    List,
 }
 
 #[derive(Debug, Subcommand)]
@@ -207,7 +236,8 @@ async fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
     let folder = folder::DataFolder::choose(cli.data_dir)?;
     match cli.command {
         Command::Init => id::init(&folder, screen),
-        Command::Id => id::show(&folder, screen),
+        Command::Id(args) => id::run(&folder, args, screen).await,
+        Command::Passphrase { command } => passphrase::run(&folder, command, screen),
         // These handle interruption themselves: something of theirs is to be ended in order.
         Command::Up(args) => Box::pin(up::run(&folder, args, screen)).await,
         Command::Send(args) => send::run(&folder, args, screen).await,
@@ -232,10 +262,23 @@ async fn ask(
 ) -> Result<Exit, Failure> {
     match command {
         Command::Invite(args) => invite::run(folder, args, screen).await,
+        Command::Doctor(args) => doctor::run(folder, args, screen).await,
         Command::Join(args) => join::run(folder, args, screen).await,
-        Command::Peers {
-            command: None | Some(PeersCommand::List),
-        } => peers::list(folder, screen).await,
+        Command::Invites { command } => {
+            let command = command.unwrap_or(invites::InvitesCommand::List);
+            invites::run(folder, command, screen).await
+        }
+        Command::Peers { command } => {
+            let command = command.unwrap_or(peers::PeersCommand::List);
+            peers::run(folder, command, screen).await
+        }
+        Command::Grant(args) => grant::grant(folder, args, screen).await,
+        Command::Revoke(args) => grant::revoke(folder, args, screen).await,
+        Command::Forget(args) => forget::run(folder, args, screen).await,
+        Command::Requests { command } => {
+            let command = command.unwrap_or(requests::RequestsCommand::List);
+            requests::run(folder, command, screen).await
+        }
         Command::Outbox { list, command } => {
             let command = command.unwrap_or(outbox::OutboxCommand::List(list));
             outbox::run(folder, command, screen).await
@@ -249,6 +292,7 @@ async fn ask(
             listing::inbox(folder, &chosen(list, command), screen).await
         }
         Command::Status => status::run(folder, screen).await,
+        Command::Metrics => metrics::run(folder, screen).await,
         Command::Tree => tree::run(folder, screen).await,
         Command::Ping(args) => ping::run(folder, args, screen).await,
         Command::Drain(args) => drain::run(folder, args, screen).await,
@@ -256,7 +300,8 @@ async fn ask(
         Command::Fault(args) => fault::run(folder, args, screen).await,
         // Carried out before; listed so that a new command cannot be forgotten here.
         Command::Init
-        | Command::Id
+        | Command::Id(_)
+        | Command::Passphrase { .. }
         | Command::Up(_)
         | Command::Send(_)
         | Command::Receipt(_)
@@ -291,8 +336,28 @@ mod tests {
         for line in [
             "packhorse --data-dir d up --listen 127.0.0.1:0 --name n --json",
             "packhorse invite --grant message.send:* --expires 10m --uses 1",
+            "packhorse join phn1x@host:7433 --ask --message hello --wait --timeout 5m",
+            "packhorse requests",
+            "packhorse requests list --json",
+            "packhorse requests approve abcd --name n --grant message.send:*",
+            "packhorse requests reject abcd --deny",
             "packhorse peers",
             "packhorse peers list --json",
+            "packhorse peers address add p barn.example:7433",
+            "packhorse peers address remove p quic://[2001:db8::7]:7433 --json",
+            "packhorse peers keep p always",
+            "packhorse up --listen 0.0.0.0:7433 --listen [::]:7433 --advertise a.example:1 --advertise [::1]:2",
+            "packhorse peers rename p q",
+            "packhorse peers denied",
+            "packhorse invite --grant message.send:* --grant-expires 30d",
+            "packhorse invite --wait --timeout 1m",
+            "packhorse invites",
+            "packhorse invites list --json",
+            "packhorse invites revoke abcdefghij bcd",
+            "packhorse invites revoke --all",
+            "packhorse grant p message.send:a execute:!b --expires 30d",
+            "packhorse revoke p message.send execute:a",
+            "packhorse forget p --json",
             "packhorse send p t hello --json --wait stored --timeout 30s",
             "packhorse send p t @file --id k --class moderate",
             "packhorse send p t -",
@@ -311,6 +376,8 @@ mod tests {
             "packhorse dead retry --all",
             "packhorse dead drop --topic t",
             "packhorse why peer p",
+            "packhorse doctor --json",
+            "packhorse doctor --repair",
             "packhorse inbox --limit 5",
             "packhorse receive t --count 3",
             "packhorse receive t --wait --timeout 5s --json",
@@ -318,12 +385,17 @@ mod tests {
             "packhorse receive t -0 --follow",
             "packhorse work t --exec 'cat' --jobs 64 --lease 1h --count 2 --once",
             "packhorse tree --json",
+            "packhorse metrics",
             "packhorse events --follow --since 7 --jsonl",
             "packhorse ping p --count 3",
             "packhorse drain --timeout 1m",
             "packhorse status --json",
             "packhorse completions bash",
             "packhorse demo",
+            "packhorse id --new --passphrase-file f",
+            "packhorse passphrase set --file f --old-file g",
+            "packhorse passphrase remove",
+            "packhorse up --passphrase-file f",
         ] {
             let words = line.split(' ');
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
@@ -351,7 +423,29 @@ mod tests {
             "packhorse why",
             "packhorse why message nonsense",
             "packhorse invite --uses 0",
+            "packhorse invite --timeout 1m",
+            "packhorse invites revoke",
+            "packhorse invites revoke a --all",
+            "packhorse grant p",
+            "packhorse grant p message.send",
+            "packhorse grant p fly:a",
+            "packhorse grant p message.send:a --expires 0s",
+            "packhorse revoke p",
+            "packhorse revoke p fly",
+            "packhorse peers allow nonsense",
+            "packhorse peers rename p",
+            "packhorse forget",
+            "packhorse join t --message hello",
+            "packhorse join t --wait",
+            "packhorse join t@h:1 --ask --timeout 5s",
+            "packhorse requests approve",
             "packhorse up --listen nowhere",
+            "packhorse up --advertise barn.example",
+            "packhorse up --advertise barn.example:0",
+            "packhorse up --advertise 2001:db8::7:7433",
+            "packhorse peers address add p",
+            "packhorse peers address add p barn",
+            "packhorse peers keep p often",
             "packhorse receive t --count 0",
             "packhorse receive t --wait --follow",
             "packhorse receive t --timeout 1s",

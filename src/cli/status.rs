@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use packhorse::api::documents::schema;
 use packhorse::time::{WallTime, short_duration};
-use packhorse::{Exit, PeerStatus, Status};
+use packhorse::{Exit, Keep, PeerState, PeerStatus, Status};
 
 use crate::cli::display::{grouped, printable};
 use crate::cli::folder::DataFolder;
@@ -36,6 +36,25 @@ fn render(status: &Status, now_ms: u64) -> String {
         status.node,
         printable(&status.version),
     );
+    for (what, addresses) in [
+        ("listens on", &status.listen),
+        ("advertises", &status.advertise),
+    ] {
+        // What is announced is told where it is something else.
+        if !addresses.is_empty() && (what == "listens on" || *addresses != status.listen) {
+            text.push_str(&format!("{what} {}\n", printable(&addresses.join(" "))));
+        }
+    }
+    for reason in &status.storage.refusing {
+        text.push_str(&format!("storage  new work is refused: {reason}\n"));
+    }
+    if status.storage.line_bytes > 0 && status.storage.reserve_bytes == 0 {
+        text.push_str("storage  no reserve: the disk is too small, or cannot set space aside\n");
+    }
+    // A line about something that is not going on would only be one more to read.
+    if status.strangers.turned_away_recently > 0 {
+        text.push_str(&format!("strangers  {}\n", status.strangers));
+    }
     if status.peers.is_empty() {
         text.push_str("no peers\n");
         return text;
@@ -57,11 +76,25 @@ fn render(status: &Status, now_ms: u64) -> String {
     text.push('\n');
     text.push_str(&table.render());
     for peer in &status.peers {
+        if peer.keep == Keep::Never && peer.state != PeerState::Connected {
+            text.push_str(&format!(
+                "{}: never dialled from here, as `peers keep` says\n",
+                printable(&peer.name)
+            ));
+        }
         if let Some(reason) = &peer.paused {
             text.push_str(&format!(
                 "{}: takes no messages now: {}\n",
                 printable(&peer.name),
                 printable(reason)
+            ));
+        }
+        if let Some(trouble) = &peer.trouble {
+            text.push_str(&format!(
+                "{}: trouble: {} ({})\n",
+                printable(&peer.name),
+                printable(&trouble.text),
+                since(trouble.at, now_ms)
             ));
         }
         if let Some(fault) = &peer.last_error {
@@ -79,10 +112,6 @@ fn render(status: &Status, now_ms: u64) -> String {
 fn cells(peer: &PeerStatus, now_ms: u64) -> Vec<String> {
     let link = [&peer.link, &peer.key_exchange].into_iter().flatten();
     let link: Vec<String> = link.map(|word| printable(word).into_owned()).collect();
-    let since = |time: WallTime| match now_ms.checked_sub(time.0) {
-        Some(0..1_000) | None => "now".to_owned(),
-        Some(ms) => format!("{} ago", short_duration(Duration::from_millis(ms))),
-    };
     let until = |time: WallTime| match time.0.checked_sub(now_ms) {
         Some(0) | None => "now".to_owned(),
         Some(ms) => format!("in {}", short_duration(Duration::from_millis(ms))),
@@ -99,14 +128,24 @@ fn cells(peer: &PeerStatus, now_ms: u64) -> Vec<String> {
         peer.oldest_waiting_ms
             .map(|ms| short_duration(Duration::from_millis(ms)))
             .unwrap_or_default(),
-        peer.last_seen.map(since).unwrap_or_default(),
+        peer.last_seen
+            .map(|time| since(time, now_ms))
+            .unwrap_or_default(),
         peer.next_attempt.map(until).unwrap_or_default(),
     ]
 }
 
+fn since(time: WallTime, now_ms: u64) -> String {
+    match now_ms.checked_sub(time.0) {
+        Some(0..1_000) | None => "now".to_owned(),
+        Some(ms) => format!("{} ago", short_duration(Duration::from_millis(ms))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use packhorse::{IdentityKey, PeerFault, PeerState};
+    use packhorse::insight::Strangers;
+    use packhorse::{IdentityKey, PeerFault, PeerTrouble, StorageStatus};
 
     use super::*;
 
@@ -118,6 +157,9 @@ mod tests {
             name: "left".into(),
             version: "0.1.0".into(),
             uptime_ms: 192_000,
+            listen: vec!["quic://0.0.0.0:7433".into()],
+            advertise: vec!["quic://left.example:7433".into()],
+            storage: StorageStatus::default(),
             peers: vec![
                 PeerStatus {
                     name: "barn".into(),
@@ -135,6 +177,11 @@ mod tests {
                     failures: 0,
                     paused: Some("its store is full".into()),
                     skew_ms: Some(3),
+                    keep: Keep::Auto,
+                    trouble: Some(PeerTrouble {
+                        text: "it was set back".into(),
+                        at: WallTime(40_000),
+                    }),
                 },
                 PeerStatus {
                     name: "mill".into(),
@@ -155,8 +202,15 @@ mod tests {
                     failures: 4,
                     paused: None,
                     skew_ms: None,
+                    keep: Keep::Never,
+                    trouble: None,
                 },
             ],
+            strangers: Strangers {
+                turned_away_recently: 3,
+                counts: [("silent".to_owned(), 4)].into(),
+                ..Strangers::default()
+            },
         };
         let short = id.short();
         assert_eq!(
@@ -164,11 +218,16 @@ mod tests {
             format!(
                 "left  {id}\n\
                  packhorse 0.1.0, up 3m 12s\n\
+                 listens on quic://0.0.0.0:7433\n\
+                 advertises quic://left.example:7433\n\
+                 strangers  3 turned away within the last hour; since the start 4 said nothing\n\
                  \n\
                  PEER  NODE        STATE      LINK                 ROUND TRIP  OUTBOX  OLDEST  LAST SEEN  NEXT ATTEMPT\n\
                  barn  {short}  connected  quic X25519MLKEM768      0.4 ms       0       -        now             -\n\
                  mill  {short}  waiting    -                             -  12,345   1m 1s     1m ago       in 4.5s\n\
                  barn: takes no messages now: its store is full\n\
+                 barn: trouble: it was set back (1m ago)\n\
+                 mill: never dialled from here, as `peers keep` says\n\
                  mill: disconnected: no answer\\u{{7}}\n"
             )
         );

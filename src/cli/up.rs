@@ -5,12 +5,13 @@
 //! The end goes the other way round.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use packhorse::api::documents::schema;
 use packhorse::api::{Server, ServerHandle};
+use packhorse::identity::Passphrase;
 use packhorse::settings::{Advertised, LISTEN_MAX, NodeName, Settings, parse_listen};
 use packhorse::{Ended, Exit, Node};
 use packhorse_protocol::limits::{ADDRESSES_MAX, NAME_BYTES_MAX};
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::folder::DataFolder;
 use crate::cli::notify::Notifier;
-use crate::cli::{Failure, Screen, id};
+use crate::cli::{Failure, Screen, id, passphrase};
 use crate::telemetry;
 
 /// How long the node may take to stop after the requests have ended.
@@ -37,6 +38,12 @@ pub(crate) struct UpArgs {
     /// The name that this node announces; the machine's name unless given
     #[arg(long, value_name = "NAME")]
     name: Option<NodeName>,
+    /// Let nodes without a ticket ask to be paired; see `packhorse requests`
+    #[arg(long)]
+    requests: bool,
+    /// The file with the passphrase that unseals the identity; one that is made now is sealed with it
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// Stop when stdin closes, so that a parent process never leaves a node behind
     #[arg(long)]
     stop_with_stdin: bool,
@@ -48,6 +55,7 @@ struct Ready {
     node: String,
     name: String,
     listen: Vec<String>,
+    advertise: Vec<String>,
     socket: String,
 }
 
@@ -59,10 +67,17 @@ pub(crate) async fn run(
     let settings = Settings::load(folder.path())?;
     let socket = folder.socket()?;
     telemetry::install(settings.log.as_deref())?;
+    // ORDER: asked for before signals are taken, so that a person can still interrupt the question.
+    let passphrase = passphrase::for_start(
+        folder,
+        args.passphrase_file.as_deref(),
+        settings.passphrase_file.as_deref(),
+        screen,
+    )?;
     // Signals count from here on: one that comes while the store opens must not kill it.
     let mut stop = Stop::install(args.stop_with_stdin)?;
     let node = tokio::select! {
-        started = start(folder.path(), args, settings) => Arc::new(started?),
+        started = start(folder.path(), args, settings, passphrase) => Arc::new(started?),
         () = stop.asked() => return Ok(Exit::Done),
     };
     let server = match Server::bind(&socket) {
@@ -83,8 +98,14 @@ pub(crate) async fn run(
     serve(node, server, stop, notifier, screen).await
 }
 
-async fn start(data_dir: &Path, args: UpArgs, settings: Settings) -> Result<Node, Failure> {
+async fn start(
+    data_dir: &Path,
+    args: UpArgs,
+    settings: Settings,
+    passphrase: Option<Passphrase>,
+) -> Result<Node, Failure> {
     let rules = settings.class_rules();
+    let quotas = settings.quota;
     // A flag beats the file; lists are replaced, not joined.
     let listen = if args.listen.is_empty() {
         settings.listen
@@ -112,7 +133,14 @@ async fn start(data_dir: &Path, args: UpArgs, settings: Settings) -> Result<Node
         Some(name) => name.to_string(),
         None => machine_name(),
     };
-    let mut builder = Node::builder(data_dir).name(name).class_rules(rules);
+    let mut builder = Node::builder(data_dir)
+        .name(name)
+        .class_rules(rules)
+        .accept_requests(args.requests || settings.requests)
+        .quotas(quotas);
+    if let Some(passphrase) = passphrase {
+        builder = builder.passphrase(passphrase);
+    }
     for address in listen {
         builder = builder.listen(address);
     }
@@ -123,7 +151,7 @@ async fn start(data_dir: &Path, args: UpArgs, settings: Settings) -> Result<Node
 }
 
 fn say_ready(node: &Node, socket: &Path, folder: &DataFolder, screen: &Screen) {
-    let listen = node.listen();
+    let (listen, advertise) = (node.listen(), node.advertise());
     let socket = socket.to_string_lossy().into_owned();
     let printed = if screen.is_json() {
         let (node, name) = (node.id().to_string(), node.name().to_owned());
@@ -133,17 +161,22 @@ fn say_ready(node: &Node, socket: &Path, folder: &DataFolder, screen: &Screen) {
                 node,
                 name,
                 listen: listen.clone(),
+                advertise,
                 socket,
             },
         )
     } else {
+        let advertise = match advertise.is_empty() || advertise == listen {
+            true => String::new(),
+            false => format!("\ndial    {}", advertise.join(" ")),
+        };
         let listen = if listen.is_empty() {
             "nowhere".to_owned()
         } else {
             listen.join(" ")
         };
         screen.data(&format!(
-            "node    {}\nname    {}\nlisten  {listen}\nsocket  {socket}",
+            "node    {}\nname    {}\nlisten  {listen}{advertise}\nsocket  {socket}",
             node.id(),
             node.name()
         ))
@@ -331,12 +364,13 @@ mod tests {
             node: "phn1x".into(),
             name: "left".into(),
             listen: vec!["quic://127.0.0.1:7433".into()],
+            advertise: vec!["quic://left.example:7433".into()],
             socket: "/d/api.sock".into(),
         };
         let document = packhorse::api::Document::new(schema::UP, ready);
         assert_eq!(
             serde_json::to_string(&document).expect("plain values"),
-            r#"{"schema":"packhorse.up.v1","node":"phn1x","name":"left","listen":["quic://127.0.0.1:7433"],"socket":"/d/api.sock"}"#
+            r#"{"schema":"packhorse.up.v1","node":"phn1x","name":"left","listen":["quic://127.0.0.1:7433"],"advertise":["quic://left.example:7433"],"socket":"/d/api.sock"}"#
         );
     }
 }

@@ -6,10 +6,14 @@ mod branch;
 mod drained;
 mod event;
 mod health;
+mod metrics;
 mod pinged;
+mod strangers;
 
 pub use branch::Branch;
 pub use drained::{Drained, DrainedPeer};
 pub use event::{Event, Events};
 pub use health::{Check, Health};
+pub use metrics::{Happened, Metrics};
 pub use pinged::Pinged;
+pub use strangers::Strangers;

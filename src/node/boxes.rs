@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use packhorse_actors::store::{
-    self, DeadInLetter, DeadLetter, Filter, OutboxRow, PeerNumber, PeerRecord, Refused, StoreError,
-    Whereabouts,
+    self, DeadInLetter, DeadLetter, Filter, Keep, OutboxRow, PeerNumber, PeerRecord, Refused,
+    StoreError, Whereabouts,
 };
 use packhorse_protocol::epoch::Lane;
 
@@ -92,6 +92,13 @@ impl Node {
     pub async fn flush(&self, peer: Option<&str>) -> Result<Vec<String>, NodeError> {
         if let Some(peer) = peer {
             let record = self.peer(peer).await?;
+            if record.keep == Keep::Never {
+                return Err(NodeError::new(
+                    ErrorKind::Refused,
+                    format!("`{}` is never dialled from here", record.name),
+                )
+                .with_hint(format!("packhorse peers keep {} auto", record.name)));
+            }
             self.tree.retry.wake(Some(record.number));
             return Ok(vec![record.name]);
         }
@@ -101,6 +108,7 @@ impl Node {
         let mut names: Vec<_> = waiting
             .iter()
             .filter_map(|number| peers.get(number))
+            .filter(|peer| peer.keep != Keep::Never)
             .map(|peer| peer.name.clone())
             .collect();
         names.sort();
@@ -260,6 +268,10 @@ impl Node {
                         retried.damaged += 1;
                         left_alone.insert(stored);
                     }
+                    Err(StoreError::Refused(Refused::NoSuchPeer(_))) => {
+                        retried.forgotten += 1;
+                        left_alone.insert(stored);
+                    }
                     // Somebody else was faster.
                     Err(StoreError::Refused(Refused::NoSuchLetter { .. })) => {
                         left_alone.insert(stored);
@@ -349,7 +361,7 @@ impl Node {
 
     pub(crate) async fn filter(&self, selection: &Selection) -> Result<Filter, NodeError> {
         let peer = match &selection.peer {
-            Some(name) => Some(self.peer(name).await?.number),
+            Some(name) => Some(self.peer_or_former(name).await?.number),
             None => None,
         };
         Ok(Filter {
@@ -469,6 +481,10 @@ fn letter_error(error: StoreError, id: &ReceiptId) -> NodeError {
         StoreError::Refused(Refused::Unsettled { .. }) => (
             ErrorKind::Refused,
             format!("{id} may have been delivered: the next session with its recipient tells"),
+        ),
+        StoreError::Refused(Refused::NoSuchPeer(_)) => (
+            ErrorKind::NotFound,
+            format!("the recipient of {id} was forgotten, so it cannot be sent again"),
         ),
         StoreError::Refused(Refused::LetterDamaged { .. }) => (
             ErrorKind::Refused,

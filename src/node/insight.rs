@@ -96,7 +96,7 @@ impl Node {
         &self,
         id: &ReceiptId,
     ) -> Result<Option<PeerRecord>, NodeError> {
-        let peers = self.tree.store.peers().await.map_err(from_store)?;
+        let peers = self.tree.store.every_peer().await.map_err(from_store)?;
         Ok(peers
             .into_iter()
             .find(|peer| receipt_id::tag(peer.id) == id.recipient))

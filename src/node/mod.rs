@@ -6,11 +6,17 @@
 //!
 //! Two nodes live well in one process, and nothing global is installed.
 
+mod addresses;
 mod boxes;
 #[cfg(feature = "fault")]
 mod fault;
+mod forget;
+mod grants;
 mod insight;
+mod invites;
+mod metrics;
 mod receiving;
+mod requests;
 mod sending;
 mod tree;
 mod why;
@@ -20,20 +26,23 @@ use std::path::{Path, PathBuf};
 
 use packhorse_actors::env::Env;
 use packhorse_actors::session::JoinOptions;
-use packhorse_actors::store::{InviteRecord, PeerNumber, PeerRecord};
+use packhorse_actors::store::{PeerNumber, PeerRecord};
 use packhorse_actors::supervise::{Cause, TreeEnd};
 use packhorse_actors::tree::Tree;
 use tokio::sync::watch;
 
 use crate::error::{ErrorKind, NodeError};
 use crate::exit::Exit;
-use crate::peer::{Invite, Join, Joined, PeerInfo};
+use crate::peer::{Join, Joined, PeerInfo};
 use crate::rules::ClassRules;
 use crate::start::NodeBuilder;
-use crate::status::{PeerFault, PeerState, PeerStatus, Status};
+use crate::status::{PeerFault, PeerState, PeerStatus, PeerTrouble, Status};
+use crate::storage::StorageStatus;
 use crate::time::WallTime;
-use crate::translate::{from_join, from_store, grants, millis, peer_info, peer_state};
+use crate::translate::{from_join, from_store, grants, peer_info, peer_state};
 use crate::{NodeId, Ticket};
+
+pub use self::invites::InviteChoice;
 
 /// Why a node gave up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,53 +133,20 @@ impl Node {
         self.is_new
     }
 
-    /// Makes a ticket: whoever joins with it may do what `invite` grants.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Refused`] without a listener, [`ErrorKind::Usage`] for limits of the ticket.
-    pub async fn invite(&self, invite: Invite) -> Result<Ticket, NodeError> {
-        let hints = &self.tree.me.addresses;
-        if hints.is_empty() {
-            return Err(NodeError::new(
-                ErrorKind::Refused,
-                "this node listens nowhere, so nobody can join it",
-            )
-            .with_hint("packhorse up --listen 0.0.0.0:7433"));
-        }
-        let grants = grants(invite.grants)?;
-        let usage =
-            |error: &dyn std::error::Error| NodeError::new(ErrorKind::Usage, error.to_string());
-        let ticket = Ticket::new(
-            self.id,
-            self.env.random_bytes(),
-            self.env.random_bytes(),
-            hints.clone(),
-        )
-        .map_err(|error| usage(&error))?;
-        let now_ms = self.env.now_ms();
-        let expires_ms = now_ms.saturating_add(millis(invite.expires));
-        let record = InviteRecord {
-            ticket_id: ticket.id(),
-            key: ticket.key(),
-            grants,
-            made_ms: now_ms,
-            expires_ms,
-            uses_left: invite.uses,
-            users: Vec::new(),
-        };
-        self.tree
-            .store
-            .add_invite(record)
-            .await
-            .map_err(from_store)?;
-        Ok(ticket)
-    }
-
     /// Pairs with the inviter of a ticket; returns once both sides have committed it.
     ///
     /// # Errors
     /// The inviter's refusal, or why it was not reached; joining again is safe.
     pub async fn join(&self, ticket: &Ticket, join: Join) -> Result<Joined, NodeError> {
+        if self
+            .tree
+            .store
+            .is_denied(ticket.inviter())
+            .await
+            .map_err(from_store)?
+        {
+            return Err(denied(ticket.inviter()));
+        }
         let options = JoinOptions {
             name: join.name,
             grants: grants(join.grants)?,
@@ -182,7 +158,7 @@ impl Node {
             .await
             .map_err(from_join)?;
         Ok(Joined {
-            peer: peer_info(joined.record),
+            peer: peer_info(joined.record, self.env.now_ms()),
             compare: joined.compare,
         })
     }
@@ -192,6 +168,7 @@ impl Node {
     /// # Errors
     /// When the store cannot be read.
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, NodeError> {
+        let now_ms = self.env.now_ms();
         let mut peers: Vec<_> = self
             .tree
             .store
@@ -199,7 +176,7 @@ impl Node {
             .await
             .map_err(from_store)?
             .into_iter()
-            .map(peer_info)
+            .map(|record| peer_info(record, now_ms))
             .collect();
         peers.sort_by(|one, two| one.name.cmp(&two.name));
         Ok(peers)
@@ -226,7 +203,11 @@ impl Node {
             name: self.name.clone(),
             version: crate::VERSION.to_owned(),
             uptime_ms: self.env.monotonic_ms().saturating_sub(self.started_ms),
+            listen: self.listen(),
+            advertise: self.advertise(),
+            storage: StorageStatus::from(&*self.tree.store.storage().borrow()),
             peers,
+            strangers: self.strangers(),
         })
     }
 
@@ -268,10 +249,26 @@ impl Node {
         })
     }
 
+    /// The same, or a node that was forgotten, by its whole id or, if no peer has it, its name then.
+    pub(crate) async fn peer_or_former(&self, name: &str) -> Result<PeerRecord, NodeError> {
+        let error = match self.peer(name).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => error,
+            found => return found,
+        };
+        let every = self.tree.store.every_peer().await.map_err(from_store)?;
+        let mut former = every
+            .into_iter()
+            .filter(|peer| peer.name == name || peer.id.to_string() == name);
+        // Two of one name: neither is meant.
+        let found = former.next().filter(|_| former.next().is_none());
+        found.ok_or(error)
+    }
+
     pub(crate) async fn peers_by_number(
         &self,
     ) -> Result<BTreeMap<PeerNumber, PeerRecord>, NodeError> {
-        let peers = self.tree.store.peers().await.map_err(from_store)?;
+        // Messages outlive their peer: what is left of it still gives them a name.
+        let peers = self.tree.store.every_peer().await.map_err(from_store)?;
         Ok(peers.into_iter().map(|peer| (peer.number, peer)).collect())
     }
 
@@ -304,6 +301,20 @@ impl Node {
             failures: record.failures.max(line.failures),
             paused: line.paused,
             skew_ms: line.skew_ms,
+            keep: record.keep.into(),
+            trouble: record.trouble.map(|noted| PeerTrouble {
+                text: noted.text,
+                at: WallTime(noted.at_ms),
+            }),
         }
     }
+}
+
+/// No ticket overrides that a node was forgotten here.
+fn denied(id: NodeId) -> NodeError {
+    NodeError::new(
+        ErrorKind::Refused,
+        format!("{id} is denied here: it was forgotten or rejected"),
+    )
+    .with_hint(format!("packhorse peers allow {id}"))
 }

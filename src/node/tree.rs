@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use packhorse_actors::session::PingError;
-use packhorse_actors::store::PeerNumber;
+use packhorse_actors::store::{PeerNumber, Shortage};
 use packhorse_actors::supervise;
 
 use crate::error::{ErrorKind, NodeError};
@@ -122,6 +122,19 @@ impl Node {
         checks.push(match self.tree.pulse(PULSE_WITHIN).await {
             Ok(()) => Check::well("pulse"),
             Err(text) => Check::failed("pulse", text),
+        });
+        let shortages = self.tree.store.storage().borrow().shortages.clone();
+        // What one sender has used up of its share is no fault of the node.
+        let text = shortages
+            .iter()
+            .filter(|shortage| !matches!(shortage, Shortage::Share { .. }))
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        checks.push(if text.is_empty() {
+            Check::well("room")
+        } else {
+            Check::failed("room", format!("new work is refused: {text}"))
         });
         let root = self.tree.census();
         checks.push(check(&root));

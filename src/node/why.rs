@@ -48,7 +48,7 @@ impl Node {
 
     fn peer_facts(&self, record: PeerRecord) -> PeerFacts {
         let now_ms = self.env.now_ms();
-        let has_address = !record.addresses.is_empty();
+        let has_address = !(record.addresses.is_empty() && record.own_addresses.is_empty());
         let PeerStatus {
             name,
             state,
@@ -61,6 +61,8 @@ impl Node {
             since,
             failures,
             paused,
+            keep,
+            trouble,
             ..
         } = self.peer_status(record, now_ms);
         PeerFacts {
@@ -70,6 +72,7 @@ impl Node {
             since,
             link,
             has_address,
+            keep,
             waiting: outbox,
             oldest_ms: oldest_waiting_ms,
             paused,
@@ -77,6 +80,7 @@ impl Node {
             last_error,
             last_seen,
             next_attempt,
+            trouble: trouble.map(|trouble| trouble.text),
         }
     }
 
@@ -107,12 +111,13 @@ impl Node {
                 receipt: public_id(peer.id, next),
                 peer: name,
             },
-            (SentPlace::Dead(dead), message, _) => MessageFacts::Dead {
+            (SentPlace::Dead { state, is_open }, message, _) => MessageFacts::Dead {
                 now,
                 peer: name,
                 reason: bare_reason(reason),
                 topic: message.map(|message| message.topic),
-                state: dead_state(dead),
+                state: dead_state(state),
+                is_open,
                 at: at.unwrap_or(now),
             },
             (SentPlace::Waiting { ahead, expires_ms }, Some(message), _) => MessageFacts::Waiting {

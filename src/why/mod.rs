@@ -6,17 +6,17 @@
 //!
 //! Read `PeerFacts` and `MessageFacts` first, then the table in the tests.
 
-use std::time::Duration;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dead::DeadState;
+use crate::peer::Keep;
 use crate::status::{PeerFault, PeerState};
-use crate::time::{WallTime, short_duration};
+use crate::time::WallTime;
 use crate::{ReceiptId, text};
 
-/// Characters of a handler's output that a sentence quotes.
-const OUTPUT_CHARS_MAX: usize = 60;
+use self::words::{are, heard, ms_text, quoted, sentence, span, until, wait, wait_for_it};
 
 /// The answer to "why".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub(crate) struct PeerFacts {
     pub(crate) link: Option<String>,
     /// Whether there is anything to dial.
     pub(crate) has_address: bool,
+    /// When a link to it is kept.
+    pub(crate) keep: Keep,
     pub(crate) waiting: u64,
     pub(crate) oldest_ms: Option<u64>,
     /// Why the peer takes nothing now, in its own words.
@@ -58,6 +60,8 @@ pub(crate) struct PeerFacts {
     pub(crate) last_error: Option<PeerFault>,
     pub(crate) last_seen: Option<WallTime>,
     pub(crate) next_attempt: Option<WallTime>,
+    /// A copy or a store that was set back, until it is over.
+    pub(crate) trouble: Option<String>,
 }
 
 /// What is known of a message, by where it is.
@@ -78,6 +82,8 @@ pub(crate) enum MessageFacts {
         peer: String,
         topic: Option<String>,
         state: DeadState,
+        /// The next session tells how it ended.
+        is_open: bool,
         reason: String,
         at: WallTime,
     },
@@ -140,7 +146,10 @@ pub(crate) enum ClaimFacts {
 
 /// Why a peer is as it is.
 pub(crate) fn of_peer(facts: &PeerFacts) -> Why {
-    let (state, clause) = peer_clause(facts);
+    let (state, mut clause) = peer_clause(facts);
+    if let Some(trouble) = &facts.trouble {
+        clause.push_str(&format!(". Look at this first: {trouble}"));
+    }
     Why {
         subject: format!("peer {}", facts.name),
         sentence: sentence(&clause),
@@ -243,15 +252,26 @@ fn peer_clause(facts: &PeerFacts) -> (&'static str, String) {
                 ),
             )
         }
-        PeerState::Waiting | PeerState::Idle | PeerState::NeverSeen if !facts.has_address => {
+        PeerState::Waiting | PeerState::Idle | PeerState::NeverSeen
+            if facts.keep == Keep::Never || !facts.has_address =>
+        {
             let seen = facts
                 .last_seen
                 .map(|seen| format!(", last seen {} ago", span(seen, facts.now)))
                 .unwrap_or_default();
+            let (state, cause) = match facts.keep {
+                Keep::Never => (
+                    "not dialled",
+                    format!("{name} is never dialled from here, as `peers keep` says"),
+                ),
+                Keep::Auto | Keep::Always => {
+                    ("no address", format!("no address of {name} is known here"))
+                }
+            };
             (
-                "no address",
+                state,
                 format!(
-                    "no address of {name} is known here, so it has to dial this node{seen}; {}",
+                    "{cause}, so it has to dial this node{seen}; {}",
                     wait_for_it(facts)
                 ),
             )
@@ -333,6 +353,7 @@ fn message_clause(facts: &MessageFacts, why: &mut Why) -> String {
             peer,
             topic,
             state,
+            is_open,
             reason,
             at,
         } => {
@@ -347,6 +368,9 @@ fn message_clause(facts: &MessageFacts, why: &mut Why) -> String {
                         "{peer} refused it ({reason}), as this node learnt {ago} ago; it waits among the dead letters"
                     )
                 }
+                DeadState::MayBeDelivered if !is_open => format!(
+                    "it was given up {ago} ago ({reason}), so nobody can tell whether it was delivered to {peer}; it waits among the dead letters"
+                ),
                 DeadState::MayBeDelivered => format!(
                     "it was given up {ago} ago ({reason}) while it was on its way, and the next session with {peer} tells whether it was delivered"
                 ),
@@ -497,80 +521,6 @@ fn inbox_clause(
             )
         }
     }
-}
-
-/// The clause as a sentence; names keep their case.
-fn sentence(clause: &str) -> String {
-    let begins = ["it ", "no ", "nothing "];
-    let mut sentence = String::with_capacity(clause.len() + 1);
-    let mut chars = clause.chars();
-    match chars.next() {
-        Some(first) if begins.iter().any(|word| clause.starts_with(word)) => {
-            sentence.extend(first.to_uppercase());
-        }
-        Some(first) => sentence.push(first),
-        None => {}
-    }
-    sentence.push_str(chars.as_str());
-    sentence.push('.');
-    sentence
-}
-
-fn wait(count: u64) -> String {
-    match count {
-        0 => "nothing waits".to_owned(),
-        1 => "1 message waits".to_owned(),
-        count => format!("{count} messages wait"),
-    }
-}
-
-/// What waits for the peer, and since when.
-fn wait_for_it(facts: &PeerFacts) -> String {
-    let waits = wait(facts.waiting);
-    match (facts.waiting, facts.oldest_ms) {
-        (0, _) | (_, None) => format!("{waits} for it"),
-        (1, Some(ms)) => format!("{waits} for it, accepted {} ago", ms_text(ms)),
-        (_, Some(ms)) => format!("{waits} for it, the oldest accepted {} ago", ms_text(ms)),
-    }
-}
-
-fn are(count: u64) -> String {
-    match count {
-        1 => "1 message is".to_owned(),
-        count => format!("{count} messages are"),
-    }
-}
-
-/// From then until now; a clock that was set back makes it nothing.
-fn span(then: WallTime, now: WallTime) -> String {
-    ms_text(now.0.saturating_sub(then.0))
-}
-
-fn until(now: WallTime, then: WallTime) -> String {
-    match then.0.checked_sub(now.0) {
-        Some(0) | None => "now".to_owned(),
-        Some(ms) => format!("in {}", ms_text(ms)),
-    }
-}
-
-fn ms_text(ms: u64) -> String {
-    short_duration(Duration::from_millis(ms))
-}
-
-fn heard(at: Option<WallTime>, now: WallTime) -> String {
-    at.map(|at| format!(", as this node learnt {} ago", span(at, now)))
-        .unwrap_or_default()
-}
-
-/// The head of an output as text.
-fn quoted(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let text = text.trim_end();
-    let mut head: String = text.chars().take(OUTPUT_CHARS_MAX).collect();
-    if text.chars().count() > OUTPUT_CHARS_MAX {
-        head.push('…');
-    }
-    head
 }
 
 #[cfg(test)]

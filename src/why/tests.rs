@@ -12,6 +12,7 @@ fn peer(state: PeerState) -> PeerFacts {
         since: Some(WallTime(NOW.0 - 192_000)),
         link: None,
         has_address: true,
+        keep: Keep::Auto,
         waiting: 0,
         oldest_ms: None,
         paused: None,
@@ -19,6 +20,7 @@ fn peer(state: PeerState) -> PeerFacts {
         last_error: None,
         last_seen: Some(WallTime(NOW.0 - 60_000)),
         next_attempt: None,
+        trouble: None,
     }
 }
 
@@ -120,6 +122,15 @@ fn a_peer_is_explained_in_one_sentence() {
         ),
         (
             PeerFacts {
+                keep: Keep::Never,
+                next_attempt: None,
+                ..unreachable()
+            },
+            "not dialled",
+            "left is never dialled from here, as `peers keep` says, so it has to dial this node, last seen 1m ago; 2 messages wait for it.",
+        ),
+        (
+            PeerFacts {
                 state: PeerState::Refused,
                 last_error: Some(PeerFault {
                     class: "authentication".into(),
@@ -178,6 +189,7 @@ fn dead(state: DeadState, reason: &str) -> MessageFacts {
         peer: "left".into(),
         topic: Some("orders".into()),
         state,
+        is_open: state == DeadState::MayBeDelivered && !reason.contains("set back"),
         reason: reason.into(),
         at: WallTime(NOW.0 - 5_000),
     }
@@ -232,6 +244,11 @@ fn a_message_that_leaves_is_explained_in_one_sentence() {
             dead(DeadState::MayBeDelivered, "3 failed attempts"),
             "may be delivered",
             "It was given up 5s ago (3 failed attempts) while it was on its way, and the next session with left tells whether it was delivered.",
+        ),
+        (
+            dead(DeadState::MayBeDelivered, "this store was set back"),
+            "may be delivered",
+            "It was given up 5s ago (this store was set back), so nobody can tell whether it was delivered to left; it waits among the dead letters.",
         ),
         (
             dead(DeadState::Refused, "no grant"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::routing::{get, post};
 use packhorse_protocol::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
@@ -100,11 +101,11 @@ async fn lines(State(api): State<Api>, RawQuery(query): RawQuery, body: Body) ->
 
 async fn receipt(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let query: ReceiptQuery = parse_query(query)?;
-    let id = parse_id(&id)?;
+    let id = parse_id(&part(id)?)?;
     let receipt = within(ANSWER_WITHIN, api.node.receipt(&id)).await?;
     let receipt = match query.wait {
         Some(state) => wait_for(&api, receipt, state, query.timeout_ms).await?,
@@ -168,15 +169,27 @@ async fn dead_drop(State(api): State<Api>, body: Body) -> Answer {
     answer(schema::DROPPED, Dropped { dropped })
 }
 
-async fn why_peer(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+async fn why_peer(State(api): State<Api>, name: Result<Path<String>, PathRejection>) -> Answer {
+    let name = part(name)?;
     let why = within(ANSWER_WITHIN, api.node.why_peer(&name)).await?;
     answer(schema::WHY, why)
 }
 
-async fn why_message(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    let id = parse_id(&id)?;
+async fn why_message(State(api): State<Api>, id: Result<Path<String>, PathRejection>) -> Answer {
+    let id = parse_id(&part(id)?)?;
     let why = within(ANSWER_WITHIN, api.node.why_message(&id)).await?;
     answer(schema::WHY, why)
+}
+
+/// The variable part of a path; one that is no text is refused with our own document.
+fn part(part: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    match part {
+        Ok(Path(part)) => Ok(part),
+        Err(rejection) => Err(ApiError::usage(format!(
+            "the path is not understood: {}",
+            rejection.body_text()
+        ))),
+    }
 }
 
 fn parse_id(text: &str) -> Result<ReceiptId, ApiError> {
@@ -227,8 +240,17 @@ async fn wait_for(
     }
 }
 
+/// Lines are numbered on from the first without an end.
+const LINE_NUMBER_MAX: u64 = u64::MAX - LINES_COUNT_MAX as u64;
+
 /// One message per line; the keys come from the prefix and the lines' numbers.
 fn split_lines(query: &LinesQuery, body: &[u8]) -> Result<Vec<Outgoing>, ApiError> {
+    if query.first == 0 || query.first > LINE_NUMBER_MAX {
+        return Err(ApiError::usage(format!(
+            "a first line with number {}: the limits are 1 and {LINE_NUMBER_MAX}",
+            query.first
+        )));
+    }
     if body.is_empty() {
         return Ok(Vec::new());
     }

@@ -69,7 +69,7 @@ pub(crate) struct WorkArgs {
     #[arg(value_name = "TOPIC")]
     topic: String,
     /// What to run for each, as `sh -c CMD`
-    #[arg(long, value_name = "CMD")]
+    #[arg(long, value_name = "CMD", value_parser = parse_exec)]
     exec: String,
     /// How many commands may run at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_jobs)]
@@ -368,6 +368,14 @@ impl<'a> Worker<'a> {
 
 fn lost_task(error: &JoinError) -> Failure {
     Failure::new(Exit::Internal, format!("a slot was lost: {error}"))
+}
+
+/// A shell takes an empty command for one that succeeds: every message would be done unseen.
+fn parse_exec(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("an empty command would call every message done".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_jobs(text: &str) -> Result<usize, String> {
