@@ -89,7 +89,7 @@ fn a_node_without_peers_is_alive_and_ready() {
         probe(node.data_dir(), "/readyz?verbose"),
         (
             200,
-            "[+]pulse ok\n[+]root ok\n[+]store ok\n[+]event bus ok\n[+]inbox ok\n\
+            "[+]pulse ok\n[+]room ok\n[+]root ok\n[+]store ok\n[+]event bus ok\n[+]inbox ok\n\
              [+]session supervisor ok\n[+]retry scheduler ok\n[+]listener ok\nready\n"
                 .to_owned()
         )

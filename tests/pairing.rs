@@ -57,7 +57,16 @@ fn both_know_each_other_with_the_grants_given_once_join_is_done() {
     let (right_there, left_there) = (&at_left["peers"][0], &at_right["peers"][0]);
     check_keys(
         right_there,
-        &["name", "id", "addresses", "grants", "granted"],
+        &[
+            "name",
+            "id",
+            "addresses",
+            "own_addresses",
+            "keep",
+            "grants",
+            "ends",
+            "granted",
+        ],
     );
     assert_eq!(right_there["name"], "right");
     assert_eq!(right_there["id"], right.id());

@@ -25,7 +25,10 @@ fn up_says_where_it_listens_in_one_line_and_ends_with_0_on_sigterm() {
     let mut node = lab.listener("left");
     node.start();
     let ready = node.ready().clone();
-    check_keys(&ready, &["schema", "node", "name", "listen", "socket"]);
+    check_keys(
+        &ready,
+        &["schema", "node", "name", "listen", "advertise", "socket"],
+    );
     assert_eq!(ready["schema"], "packhorse.up.v1");
     assert_eq!(ready["name"], "left");
     assert!(is_node_id(&ready["node"]), "{ready}");
@@ -481,7 +484,18 @@ fn status_tells_every_field_of_a_connected_peer() {
     let status = left.status();
     check_keys(
         &status,
-        &["schema", "node", "name", "version", "uptime_ms", "peers"],
+        &[
+            "schema",
+            "node",
+            "name",
+            "version",
+            "uptime_ms",
+            "listen",
+            "advertise",
+            "storage",
+            "peers",
+            "strangers",
+        ],
     );
     assert_eq!(status["schema"], "packhorse.status.v1");
     assert_eq!(status["node"], left.id());
@@ -511,6 +525,8 @@ fn status_tells_every_field_of_a_connected_peer() {
                 "failures",
                 "paused",
                 "skew_ms",
+                "trouble",
+                "keep",
             ],
         );
         assert_eq!(status["id"], other.id());

@@ -129,6 +129,11 @@ fn documents_name_only_paths_that_exist() {
 }
 
 #[test]
+fn every_test_of_the_fault_table_exists() {
+    hold(documents::fault_tests_exist);
+}
+
+#[test]
 fn prose_has_one_sentence_per_line() {
     hold(documents::one_sentence_per_line);
 }

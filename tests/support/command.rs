@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::deadline::{Deadline, SOON};
 
 /// Variables by which the tester's own shell would reach the binary.
-const OF_THE_SHELL: [&str; 8] = [
+const OF_THE_SHELL: [&str; 9] = [
     "PACKHORSE_DATA_DIR",
     "STATE_DIRECTORY",
     "XDG_STATE_HOME",
@@ -24,6 +24,7 @@ const OF_THE_SHELL: [&str; 8] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "CREDENTIALS_DIRECTORY",
 ];
 
 /// The binary under test at home in this folder, free of what the tester's own shell has set.
@@ -42,6 +43,20 @@ pub(crate) fn packhorse(data_dir: &Path) -> Command {
     let mut command = at_home(home);
     command.arg("--data-dir").arg(data_dir);
     command
+}
+
+/// A command to be run in a network namespace; `ip` puts itself there and then becomes it.
+pub(crate) fn inside(namespace: &str, command: &Command) -> Command {
+    let mut ip = Command::new("ip");
+    ip.args(["netns", "exec", namespace]);
+    ip.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => ip.env(name, value),
+            None => ip.env_remove(name),
+        };
+    }
+    ip
 }
 
 /// A command under way.

@@ -17,9 +17,12 @@ pub(crate) mod deadline;
 pub(crate) mod document;
 pub(crate) mod follow;
 pub(crate) mod lab;
+pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod random;
 pub(crate) mod shop;
+pub(crate) mod skip;
+pub(crate) mod tmpfs;
 
 #[allow(
     unused_imports,

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::api::Api;
-use super::command::{Output, Running, packhorse, receive_by, run};
+use super::command::{Output, Running, inside, packhorse, receive_by, run};
 use super::deadline::{Deadline, SOON, until};
 use super::document::total;
 use super::follow::Follower;
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     data_dir: PathBuf,
     listen: Option<String>,
     variables: Vec<(String, String)>,
+    arguments: Vec<String>,
+    namespace: Option<String>,
     process: Option<Process>,
 }
 
@@ -56,6 +58,8 @@ impl Node {
             data_dir,
             listen,
             variables: Vec::new(),
+            arguments: Vec::new(),
+            namespace: None,
             process: None,
         }
     }
@@ -63,6 +67,19 @@ impl Node {
     /// The same with a variable in the environment of its process.
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Node {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with another word for `up`.
+    pub(crate) fn with_argument(mut self, word: &str) -> Node {
+        self.arguments.push(word.to_owned());
+        self
+    }
+
+    /// The same with its process in this network namespace; its socket is a file, so commands
+    /// reach it from outside.
+    pub(crate) fn in_namespace(mut self, name: &str) -> Node {
+        self.namespace = Some(name.to_owned());
         self
     }
 
@@ -100,14 +117,25 @@ impl Node {
 
     /// Starts the process and waits for its ready line.
     pub(crate) fn start(&mut self) {
+        if let Err(code) = self.try_start() {
+            panic!("{}: no ready line, exit {code:?}", self.describe());
+        }
+    }
+
+    /// The same for a process that may not come up: how it ended then.
+    pub(crate) fn try_start(&mut self) -> Result<(), Option<i32>> {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = packhorse(&self.data_dir);
         command.args(["up", "--name", &self.name, "--json", "--stop-with-stdin"]);
         if let Some(listen) = &self.listen {
             command.args(["--listen", listen]);
         }
+        command.args(&self.arguments);
         for (name, value) in &self.variables {
             command.env(name, value);
+        }
+        if let Some(namespace) = &self.namespace {
+            command = inside(namespace, &command);
         }
         let mut child = command
             .stdin(Stdio::piped())
@@ -119,9 +147,12 @@ impl Node {
         let (first, rest) = first_line(child.stdout.take().expect("stdout is piped"));
         let line = receive_by(&first, Deadline::after(SOON)).unwrap_or_default();
         let Ok(ready) = serde_json::from_str(&line) else {
+            // Its stdout has ended, so it is about to; one that hangs is ended here.
+            let _ = receive_by(&rest, Deadline::after(SOON));
+            let ended = child.try_wait().expect("our own child");
             let _ = child.kill();
-            let status = child.wait();
-            panic!("{}: {line:?} is no ready line, {status:?}", self.describe());
+            let status = child.wait().expect("our own child");
+            return Err(ended.unwrap_or(status).code());
         };
         self.process = Some(Process {
             child,
@@ -129,6 +160,20 @@ impl Node {
             rest,
             stdin: Some(stdin),
         });
+        Ok(())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The code of a process that has ended by itself; it can be started again then.
+    pub(crate) fn has_ended(&mut self) -> Option<i32> {
+        let process = self.process.as_mut().expect("the node runs");
+        let status = process.child.try_wait().expect("our own child")?;
+        self.process = None;
+        // A signal is no code: nobody here sends one without waiting for it.
+        Some(status.code().unwrap_or(-1))
     }
 
     /// SIGTERM, and the promise that it ends with 0 and prints nothing more.
@@ -181,6 +226,14 @@ impl Node {
         assert_eq!(ended, None, "{} ended by itself", self.describe());
         process.child.kill().expect("our own child");
         process.child.wait().expect("our own child");
+    }
+
+    /// SIGKILL for a process that may have ended by itself.
+    pub(crate) fn kill_if_running(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.child.kill();
+            process.child.wait().expect("our own child");
+        }
     }
 
     pub(crate) fn restart(&mut self) {

@@ -141,6 +141,77 @@ fn lies_in(files: &[File], path: &str) -> bool {
         .any(|file| file.path == path || file.path.starts_with(&folder))
 }
 
+/// The heading of the table of faults.
+const FAULTS: &str = "Faults of others";
+
+/// Each fault of others in ARCHITECTURE.md names tests that would fail if it came back to us, and
+/// each of them is there.
+pub(crate) fn fault_tests_exist(files: &[File]) -> Vec<Finding> {
+    let Some(map) = files.iter().find(|file| file.path == MAP) else {
+        return vec![Finding::new(MAP, 0, "there is no such file")];
+    };
+    let tests: BTreeSet<&str> = files
+        .iter()
+        .filter(|file| file.has_extension("rs"))
+        .flat_map(|file| test_names(&file.text))
+        .collect();
+    let mut findings = Vec::new();
+    let mut rows = 0;
+    let mut is_inside = false;
+    for (line, text) in prose_lines(&map.text) {
+        if let Some(title) = text.strip_prefix("## ") {
+            is_inside = title == FAULTS;
+        }
+        let is_row = text.starts_with("| ") && !text.starts_with("| ---");
+        if !is_inside || !is_row {
+            continue;
+        }
+        rows += 1;
+        if rows == 1 {
+            // The titles of the columns.
+            continue;
+        }
+        let last = text.trim_end().trim_end_matches('|').rsplit('|').next();
+        let names: Vec<&str> = last
+            .unwrap_or_default()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .collect();
+        if names.is_empty() {
+            findings.push(Finding::new(MAP, line, "this fault names no test"));
+        }
+        for name in names.into_iter().filter(|name| !tests.contains(name)) {
+            findings.push(Finding::new(
+                MAP,
+                line,
+                format!("there is no test `{name}`"),
+            ));
+        }
+    }
+    if rows < 2 {
+        findings.push(Finding::new(MAP, 0, "there is no table of faults"));
+    }
+    findings
+}
+
+/// The names of functions behind a test's attribute, with other attributes between them if need be.
+fn test_names(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim_start) {
+        let signature = line.strip_prefix("async ").unwrap_or(line);
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some(signature) = signature.strip_prefix("fn ")
+            && std::mem::take(&mut is_test)
+        {
+            names.extend(signature.split('(').next());
+        }
+    }
+    names
+}
+
 /// Paragraphs of Markdown have a line per sentence, so that a change of one shows as one.
 ///
 /// Only plain paragraphs are judged: lists, tables, quotes and drawings have their own shapes.
@@ -290,6 +361,22 @@ mod tests {
         };
         assert_eq!(within("see `src/seal.rs` and `protocol/src/seal.rs`"), 0);
         assert_eq!(within("see `src/gone.rs`"), 1);
+    }
+
+    #[test]
+    fn a_fault_without_a_test_that_exists_is_caught() {
+        let code =
+            "#[test]\nfn sync() {}\n#[tokio::test(x)]\n#[cfg(y)]\nasync fn later() {}\nfn no() {}";
+        let count = |rows: &str| {
+            let head = "## Faults of others\n\n| fault | tests |\n| --- | --- |\n";
+            let map = format!("{head}{rows}\n## Rest\n| a | `gone` |\n");
+            fault_tests_exist(&[File::new(MAP, &map), File::new("tests/a.rs", code)]).len()
+        };
+        assert_eq!(count("| a `b` | `sync`, `later` |"), 0);
+        assert_eq!(count("| a | `sync`, `gone` |"), 1);
+        assert_eq!(count("| a | `no` |"), 1, "no test");
+        assert_eq!(count("| a | sync |"), 1, "names none");
+        assert_eq!(count(""), 1, "no table");
     }
 
     #[test]
