@@ -40,7 +40,7 @@ fi
 scratch="$(mktemp -d)"
 readonly scratch
 # Tests that cannot be done here say so in this file, by name.
-export PACKHORSE_SKIPPED="$scratch/skipped"
+export CHECK_SKIPPED="$scratch/skipped"
 trap 'rm -rf -- "$scratch"' EXIT
 
 # install NAME VERSION: builds a cargo tool into the cache, bounded in time.
@@ -171,8 +171,8 @@ done
 
 printf '\n%s\n' "All steps, $SECONDS s:"
 printf '  %s\n' "${summary[@]}"
-if [[ -s "$PACKHORSE_SKIPPED" ]]; then
-    sort -u "$PACKHORSE_SKIPPED"
+if [[ -s "$CHECK_SKIPPED" ]]; then
+    sort -u "$CHECK_SKIPPED"
 fi
 logs=()
 for step in test fault doctest; do

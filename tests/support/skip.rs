@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 
 /// Names a file in which the tests that were skipped are listed; `scripts/check.sh` sets it.
-const LIST: &str = "PACKHORSE_SKIPPED";
+const LIST: &str = "CHECK_SKIPPED";
 
 /// Says that a test was skipped, and why; also where the runner of all checks collects it.
 pub(crate) fn skipped(test: &str, reason: &str) {
