@@ -41,10 +41,6 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// From now on the end is not clean, durably, and nothing above `number` is expected.
     fn note_open(&self, number: u64) -> Result<(), EngineError>;
 
-    /// Gives space back that is held for nothing, where that is worth its work: `live` is what the
-    /// boxes hold. Blocks for as long as that takes; an error is only logged.
-    fn shed(&self, _live: u64) {}
-
     /// Writes out what makes the next open fast, and says beside the data that the end was clean.
     fn settle_down(&self, number: u64) -> Result<(), EngineError>;
 }

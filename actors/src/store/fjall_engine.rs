@@ -50,8 +50,6 @@ const SEPARATED_FROM_BYTES: u32 = 4 << 10;
 const SEPARATED_FILE_BYTES: u64 = 16 * MIB;
 /// Open files kept: tables are few and the default of 900 is most of a process's limit.
 const FILES_CACHED_MAX: usize = 128;
-/// Below this much beside twice what is kept, rewriting tables is not worth its work.
-const SHED_FROM_BYTES: u64 = 16 * MIB;
 /// How often, and at most how many times, a clean end looks whether buffers have reached their
 /// tables: 10 s in all.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
@@ -209,38 +207,6 @@ impl Engine for FjallEngine {
 
     fn note_open(&self, number: u64) -> Result<(), EngineError> {
         self.mark.reset(number).map_err(mark_error)
-    }
-
-    fn shed(&self, live: u64) {
-        let flushed = self
-            .spaces
-            .iter()
-            .try_for_each(|keyspace| keyspace.rotate_memtable().map(|_| ()));
-        if let Err(error) = flushed {
-            tracing::warn!(%error, "write buffers could not be flushed to make room");
-            return;
-        }
-        pause::poll(FLUSH_POLLS_MAX, FLUSH_POLL, || {
-            self.spaces
-                .iter()
-                .all(|keyspace| keyspace.sealed_memtable_count() == 0)
-        });
-        // Rewriting a long backlog would take minutes and win nothing.
-        let used = self.database.disk_space().unwrap_or(0);
-        if used < live.saturating_mul(2).saturating_add(SHED_FROM_BYTES) {
-            return;
-        }
-        for space in Space::ALL {
-            if let Err(error) = self.keyspace(space).major_compact() {
-                let keyspace = space.name();
-                tracing::warn!(%error, keyspace, "a keyspace could not be rewritten to make room");
-            }
-        }
-        tracing::info!(
-            before = used,
-            after = self.database.disk_space().unwrap_or(0),
-            "space was given back"
-        );
     }
 
     fn settle_down(&self, number: u64) -> Result<(), EngineError> {

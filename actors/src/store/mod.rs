@@ -42,7 +42,6 @@ mod reserve;
 mod room;
 mod seal;
 mod shared;
-mod shed;
 mod signals;
 mod space;
 mod tables;

@@ -39,7 +39,6 @@ use super::reserve::Keeper;
 use super::room::RoomKeeper;
 use super::seal::{BootRecord, Vault};
 use super::shared::{Envelope, LISTINGS_MAX, QUEUE_BYTES_MAX, QUEUE_JOBS_MAX, READS_MAX, Shared};
-use super::shed::Shed;
 use super::signals::Signals;
 use super::space::FolderVolume;
 use super::tables::head::{self, FORMAT, Head, decode_u32, encode_u64};
@@ -267,7 +266,6 @@ impl Opening {
             queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
-            shed: Shed::default(),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
             #[cfg(feature = "fault")]
@@ -532,7 +530,6 @@ impl Opened {
             .take();
         let Some(engine) = engine else { return Ok(()) };
         self.wait_for_reads();
-        self.shared.shed.wait();
         let outcome = match self.shared.failed.get() {
             Some(error) => Err(error.clone()),
             None => engine.settle_down(self.shared.committed.load(Ordering::Acquire)),

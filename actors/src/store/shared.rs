@@ -19,7 +19,6 @@ use super::quarantine::Quarantine;
 use super::reader::Reader;
 use super::room::RoomKeeper;
 use super::seal::Vault;
-use super::shed::Shed;
 use super::signals::Signals;
 use super::space::Storage;
 use super::view::View;
@@ -69,7 +68,6 @@ pub(crate) struct Shared {
     pub(crate) queue_bytes: Arc<Semaphore>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) listings: Arc<Semaphore>,
-    pub(crate) shed: Shed,
     pub(crate) failed: OnceLock<EngineError>,
     pub(crate) closed: AtomicBool,
     /// Deaths of the writer that a test ordered.

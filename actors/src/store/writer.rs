@@ -22,7 +22,6 @@ use crate::events::Fact;
 use super::error::{EngineError, StoreError};
 use super::keys::{Key, Meta};
 use super::shared::{Envelope, Job, Shared};
-use super::space::Shortage;
 use super::tables::head::encode_u64;
 use super::tables::{events, held};
 use super::view::View;
@@ -293,16 +292,6 @@ fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
 fn publish_storage(shared: &Shared, held: Option<held::Held>) {
     let Some(held) = held else { return };
     let now = shared.room().storage(held);
-    let is_disk_short = |short: &Shortage| matches!(short, Shortage::Disk { .. });
-    if now.shortages.iter().any(is_disk_short)
-        && let Ok(engine) = shared.engine()
-    {
-        let live = held
-            .outbox
-            .saturating_add(held.inbox)
-            .saturating_add(held.dead);
-        shared.shed.ask(&engine, live, shared.env.monotonic_ms());
-    }
     shared.storage.send_if_modified(|known| {
         let is_news = *known != now;
         *known = now;
