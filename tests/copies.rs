@@ -197,6 +197,8 @@ fn a_restored_receiver_names_what_it_lost_and_takes_nothing_twice() {
     right.stop();
     copy_folder(&backup, right.data_dir());
     right.start();
+    // Something that waits, so that it dials again should its first dial find the other side busy.
+    right.send_stored("left", "bills", "back");
     let lost = until_event(&left, "peer.rolled_back");
     assert!(lost.contains("2 to 3"), "{lost}");
     let lost = until_event(&right, "node.rolled_back");
@@ -204,7 +206,6 @@ fn a_restored_receiver_names_what_it_lost_and_takes_nothing_twice() {
     until_trouble(&left, "right", "boot");
     left.send_stored("right", "news", "four");
     assert_eq!(right.receive("news", 10), ["one", "four"]);
-    right.send_stored("left", "bills", "back");
     assert_eq!(left.receive("bills", 10), ["back"]);
 }
 
