@@ -12,7 +12,7 @@ use crate::tree::{File, Finding};
 const LINES_MAX: usize = 600;
 
 /// Files that are longer, and why that reads better than two files.
-const LONG_FILES: [(&str, &str); 4] = [
+const LONG_FILES: [(&str, &str); 3] = [
     (
         "actors/tests/store_messages.rs",
         "one list of behaviours that runs over both engines",
@@ -24,10 +24,6 @@ const LONG_FILES: [(&str, &str); 4] = [
     (
         "protocol/src/session/tests.rs",
         "one table: every state with every input",
-    ),
-    (
-        "protocol/src/testing/world.rs",
-        "one world of two nodes; its faults share its state",
     ),
 ];
 

@@ -12,6 +12,7 @@ use crate::epoch::{Epoch, Position};
 use crate::error_class::ErrorClass;
 use crate::message::{Arrival, Message};
 
+mod phase;
 pub mod receiver;
 pub mod sender;
 #[cfg(test)]

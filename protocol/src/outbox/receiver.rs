@@ -13,8 +13,12 @@ use std::sync::Arc;
 use crate::epoch::{Epoch, Lane, Mark, Refusal, RefusalCode, Span};
 use crate::limits;
 use crate::message::{Arrival, Message, ReceiverFrame, SenderFrame};
+#[cfg(feature = "mutants")]
+use crate::mutant::{Mutant, broken_or};
 use crate::outbox::{Fault, Inbound};
 use crate::session::{Output, SessionEvent};
+
+pub use crate::outbox::phase::ReceiverPhase;
 
 /// The receiving end of one lane, for one session.
 #[derive(Debug)]
@@ -33,27 +37,6 @@ pub struct Receiver {
     storing: Option<Storing>,
     confirm: Confirm,
     stopped: bool,
-}
-
-/// How far a receiver has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiverPhase {
-    /// The peer has not said what it holds.
-    AwaitingStart,
-    /// The store was asked how far it is.
-    ReadingMarks,
-    /// Messages flow.
-    Running,
-}
-
-impl ReceiverPhase {
-    const fn name(self) -> &'static str {
-        match self {
-            ReceiverPhase::AwaitingStart => "awaiting start",
-            ReceiverPhase::ReadingMarks => "reading its marks",
-            ReceiverPhase::Running => "running",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,6 +148,8 @@ impl Receiver {
                 settled,
             });
         }
+        #[cfg(feature = "mutants")]
+        let refusals = broken_or::<&[_]>(Mutant::RefusalNotRepeated, &[], refusals);
         self.add_refusals(refusals);
         self.phase = ReceiverPhase::Running;
         let frame = ReceiverFrame::Marks {

@@ -18,6 +18,8 @@ use crate::message::{ReceiverFrame, SenderFrame};
 use crate::outbox::{Fault, Row};
 use crate::session::{Output, SessionEvent};
 
+pub use crate::outbox::phase::SenderPhase;
+
 /// The sending end of one lane, for one session.
 #[derive(Debug)]
 pub struct Sender {
@@ -37,36 +39,12 @@ pub struct Sender {
     cursor: Option<Position>,
     load: Load,
     settle: Settle,
-    /// Bases that Marks called for; they go out when the opening settle is durable.
-    opening_bases: Vec<SenderFrame>,
+    /// Bases that Marks called for, by epoch; each goes out when its epoch has its turn.
+    opening_bases: BTreeMap<Epoch, u64>,
     /// Refusals that were settled and confirmed in this session and may still be repeated.
     handled: BTreeSet<(Epoch, u64)>,
     paused: bool,
     stopped: bool,
-}
-
-/// How far a sender has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SenderPhase {
-    /// The store was asked what it holds.
-    ReadingLines,
-    /// Start is out.
-    AwaitingMarks,
-    /// What the peer had already is being deleted; only then rows are loaded.
-    Settling,
-    /// Messages flow.
-    Running,
-}
-
-impl SenderPhase {
-    const fn name(self) -> &'static str {
-        match self {
-            SenderPhase::ReadingLines => "reading its lines",
-            SenderPhase::AwaitingMarks => "awaiting marks",
-            SenderPhase::Settling => "settling what was there",
-            SenderPhase::Running => "running",
-        }
-    }
 }
 
 /// One epoch of ours within this session.
@@ -115,7 +93,7 @@ impl Sender {
             cursor: None,
             load: Load::default(),
             settle: Settle::default(),
-            opening_bases: Vec::new(),
+            opening_bases: BTreeMap::new(),
             handled: BTreeSet::new(),
             paused: false,
             stopped: false,
@@ -152,6 +130,9 @@ impl Sender {
             (Settling | Running, ReceiverFrame::Acknowledge { mark, refusals }) => {
                 self.on_acknowledge(mark, &refusals, out)
             }
+            // A pause answers something that was sent. One that comes when all of it is
+            // acknowledged is over already, and nothing would ever end it.
+            (_, ReceiverFrame::Paused { .. }) if !self.is_awaited() => Ok(()),
             (_, ReceiverFrame::Paused { reason }) => {
                 self.paused = true;
                 out.push_back(Output::Event(SessionEvent::PeerPaused {
@@ -161,9 +142,7 @@ impl Sender {
                 Ok(())
             }
             (_, ReceiverFrame::Resumed) => {
-                if std::mem::take(&mut self.paused) {
-                    out.push_back(Output::Event(SessionEvent::PeerResumed { lane: self.lane }));
-                }
+                self.resume(out);
                 self.pump(out)
             }
             (_, ReceiverFrame::Window { messages, bytes }) => {
@@ -230,8 +209,6 @@ impl Sender {
                 SenderFrame::Confirm(names),
             ));
         }
-        let bases = std::mem::take(&mut self.opening_bases).into_iter();
-        out.extend(bases.map(|base| Output::SendToReceiver(self.lane, base)));
         self.settle_next(out);
         if self.phase == SenderPhase::Settling {
             self.phase = SenderPhase::Running;
@@ -326,13 +303,11 @@ impl Sender {
         // INVARIANT: never above the last sequence of Start. What was accepted since then
         // cannot have been settled, whatever a mark says that counts another copy's numbers.
         self.settle.marks.insert(epoch, mark.min(span.last));
-        let mut next = mark.saturating_add(1);
+        let next = mark.saturating_add(1);
         if next < span.first {
-            next = span.first;
             // ORDER: behind the opening settle. A base raises the recipient's mark over what
             // was given up here; after a crash in between that mark would read as delivered.
-            self.opening_bases
-                .push(SenderFrame::Base { epoch, first: next });
+            self.opening_bases.insert(epoch, span.first);
         }
         let acknowledged = mark;
         self.lines.insert(
@@ -381,10 +356,26 @@ impl Sender {
                 self.in_flight_bytes -= weight as usize;
             }
             self.settle.marks.insert(epoch, settled);
+            // The peer has stored something, so it takes messages, whatever order it says so in.
+            self.resume(out);
         }
         self.note_refusals(refusals)?;
         self.settle_next(out);
         self.pump(out)
+    }
+
+    /// Whether the peer owes an acknowledgement.
+    fn is_awaited(&self) -> bool {
+        self.lines
+            .values()
+            .any(|line| line.next > line.acknowledged.saturating_add(1))
+    }
+
+    /// The peer takes messages again.
+    fn resume(&mut self, out: &mut VecDeque<Output>) {
+        if std::mem::take(&mut self.paused) {
+            out.push_back(Output::Event(SessionEvent::PeerResumed { lane: self.lane }));
+        }
     }
 
     /// Remembers refusals that are new to this session.
@@ -478,6 +469,9 @@ impl Sender {
             return Ok(());
         }
         while self.send_batch(out)? {}
+        if self.pending.is_empty() && self.load.exhausted {
+            self.send_opening_bases(None, out);
+        }
         let low = self.pending.len() < limits::LOAD_BELOW_MESSAGES
             && self.pending_bytes < limits::LOAD_BELOW_BYTES;
         if low && !self.load.outstanding && !self.load.exhausted {
@@ -495,6 +489,24 @@ impl Sender {
         Ok(())
     }
 
+    /// Sends the opening's bases up to an epoch, or all.
+    ///
+    /// ORDER: not before the messages of older epochs. Start names, of the epochs that are
+    /// settled, only the newest of which anything was acknowledged; a base that goes ahead
+    /// makes that its own epoch, and the loss of the older ones' messages is then not seen.
+    fn send_opening_bases(&mut self, up_to: Option<Epoch>, out: &mut VecDeque<Output>) {
+        while let Some(entry) = self.opening_bases.first_entry()
+            && up_to.is_none_or(|up_to| *entry.key() <= up_to)
+        {
+            let (epoch, first) = entry.remove_entry();
+            if let Some(line) = self.lines.get_mut(&epoch) {
+                line.next = first;
+            }
+            let base = SenderFrame::Base { epoch, first };
+            out.push_back(Output::SendToReceiver(self.lane, base));
+        }
+    }
+
     /// Sends one batch if the window has room for its first message.
     fn send_batch(&mut self, out: &mut VecDeque<Output>) -> Result<bool, Fault> {
         let Some(front) = self.pending.front() else {
@@ -507,6 +519,7 @@ impl Sender {
             epoch,
             sequence: first,
         } = front.position;
+        self.send_opening_bases(Some(epoch), out);
         let count_epochs = self.lines.len();
         let line = match self.lines.entry(epoch) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -529,10 +542,8 @@ impl Sender {
         if first > line.next {
             // Rows between were given up or dropped since: the peer must not wait for them.
             line.next = first;
-            out.push_back(Output::SendToReceiver(
-                self.lane,
-                SenderFrame::Base { epoch, first },
-            ));
+            let base = SenderFrame::Base { epoch, first };
+            out.push_back(Output::SendToReceiver(self.lane, base));
         }
         let mut messages = Vec::with_capacity(self.pending.len().min(limits::BATCH_MESSAGES_MAX));
         let mut bytes = 0;

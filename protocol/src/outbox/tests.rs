@@ -66,6 +66,11 @@ fn acknowledge(mark: Mark) -> ReceiverFrame {
     }
 }
 
+fn paused() -> ReceiverFrame {
+    let reason = "full".to_owned();
+    ReceiverFrame::Paused { reason }
+}
+
 fn batch(epoch: Epoch, first: u64, count: usize) -> SenderFrame {
     SenderFrame::Batch {
         epoch,
@@ -352,13 +357,23 @@ fn a_base_waits_until_what_it_passes_over_is_settled() {
     };
     assert_eq!(take(&mut out), [settle]);
     sender.on_settled(&mut out).unwrap();
-    let base = SenderFrame::Base {
-        epoch: NOW,
-        first: 4,
-    };
-    let outputs = take(&mut out);
-    assert_eq!(outputs[0], Output::SendToReceiver(LANE, base));
-    assert!(matches!(outputs[1], Output::Load { .. }));
+    assert_eq!(sent(&mut out), []);
+    sender.on_rows(rows(NOW, 4..=5), true, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [(NOW, 4, 0), (NOW, 4, 2)]);
+}
+
+#[test]
+fn a_base_does_not_go_ahead_of_the_messages_of_older_epochs() {
+    // Here was a loss that nobody was told: the base of a newer epoch was acknowledged, a backup
+    // made, the older epoch's messages stored, the backup put back. Start then named the newer
+    // epoch as the newest acknowledged one, the older as none, and both ends believed all well.
+    let spans = vec![span(OLD, 1, 2, 0), span(NOW, 4, 3, 0)];
+    let marks = vec![mark(OLD, 0), mark(NOW, 0)];
+    let (mut sender, mut out) = started(spans, marks, Vec::new());
+    sender.on_rows(rows(OLD, 1..=1), false, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [(OLD, 1, 1)]);
+    sender.on_rows(rows(OLD, 2..=2), true, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [(OLD, 2, 1), (NOW, 4, 0)]);
 }
 
 #[test]
@@ -462,17 +477,11 @@ fn a_peer_that_was_set_back_is_reported_and_raised_to_where_we_are() {
         from: 5,
         to: 7,
     };
-    let base = SenderFrame::Base {
-        epoch: NOW,
-        first: 8,
-    };
     let outputs = take(&mut out);
-    assert_eq!(
-        outputs[..2],
-        [Output::Event(event), Output::SendToReceiver(LANE, base)]
-    );
+    assert_eq!(outputs[0], Output::Event(event));
     sender.on_rows(rows(NOW, 8..=9), true, &mut out).unwrap();
-    assert_eq!(sent(&mut out), [(NOW, 8, 2)], "work goes on");
+    let works_on = [(NOW, 8, 0), (NOW, 8, 2)];
+    assert_eq!(sent(&mut out), works_on, "a base, and work goes on");
 
     let (_, mut out) = listening(spans, &[mark(NOW, 4)], &[]);
     let event = SessionEvent::RolledBack {
@@ -876,10 +885,7 @@ fn a_full_store_pauses_the_peer_and_is_asked_again_with_the_same_steps() {
     receiver
         .on_store_paused("full".to_owned(), 500, &mut out)
         .unwrap();
-    let paused = ReceiverFrame::Paused {
-        reason: "full".to_owned(),
-    };
-    assert_eq!(take(&mut out)[1..], [Output::SendToSender(LANE, paused)]);
+    assert_eq!(take(&mut out)[1..], [Output::SendToSender(LANE, paused())]);
     let retry_at = 500 + limits::PAUSE_RETRY_MS;
     assert_eq!(receiver.deadline(), Some(retry_at));
     receiver.on_time(retry_at - 1, &mut out);
@@ -906,18 +912,40 @@ fn a_full_store_pauses_the_peer_and_is_asked_again_with_the_same_steps() {
     );
 
     let (mut sender, mut out) = fresh();
-    sender
-        .on_frame(
-            ReceiverFrame::Paused {
-                reason: "full".to_owned(),
-            },
-            &mut out,
-        )
-        .unwrap();
-    sender.on_rows(rows(NOW, 1..=2), true, &mut out).unwrap();
+    sender.on_rows(rows(NOW, 1..=1), false, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [(NOW, 1, 1)]);
+    sender.on_frame(paused(), &mut out).unwrap();
+    sender.on_rows(rows(NOW, 2..=3), true, &mut out).unwrap();
     assert_eq!(sent(&mut out), []);
     sender.on_frame(ReceiverFrame::Resumed, &mut out).unwrap();
-    assert_eq!(sent(&mut out), [(NOW, 1, 2)]);
+    assert_eq!(sent(&mut out), [(NOW, 2, 2)]);
+}
+
+#[test]
+fn a_pause_that_comes_behind_its_end_does_not_hold_the_lane() {
+    // A lane stood for ever: Paused came behind its own Resumed, and nothing was on its way,
+    // so the recipient had nothing to store and no reason to say Resumed once more.
+    // Found by the world of unsealed frames; a peer that is in order never says it so.
+    let (mut sender, mut out) = fresh();
+    sender.on_rows(rows(NOW, 1..=1), true, &mut out).unwrap();
+    let acknowledged = acknowledge(mark(NOW, 1));
+    sender.on_frame(acknowledged, &mut out).unwrap();
+    sender.on_frame(ReceiverFrame::Resumed, &mut out).unwrap();
+    out.clear();
+    sender.on_frame(paused(), &mut out).unwrap();
+    assert_eq!(take(&mut out), []);
+    sender.on_grew(&mut out).unwrap();
+    sender.on_rows(rows(NOW, 2..=2), true, &mut out).unwrap();
+    assert_eq!(sent(&mut out), [(NOW, 2, 1)]);
+
+    // With something on its way the recipient will store that, and then the pause is over.
+    sender.on_frame(paused(), &mut out).unwrap();
+    sender.on_grew(&mut out).unwrap();
+    let acknowledged = acknowledge(mark(NOW, 2));
+    sender.on_frame(acknowledged, &mut out).unwrap();
+    sender.on_rows(rows(NOW, 3..=3), true, &mut out).unwrap();
+    assert!(!sender.is_paused());
+    assert_eq!(sent(&mut out), [(NOW, 3, 1)]);
 }
 
 #[test]
