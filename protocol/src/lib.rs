@@ -17,6 +17,8 @@ pub mod handshake;
 pub mod identity;
 pub mod limits;
 pub mod message;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod node_id;
 pub mod outbox;
 pub mod purpose;

@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
+
 /// Messages that are handed out at one time, to all consumers together.
 pub(super) const LEASES_MAX: usize = 262_144;
 /// Kept-back messages that are remembered with their time; those of a topic beyond it are found
@@ -27,6 +30,10 @@ struct Lease {
 
 impl Lease {
     fn end_ms(&self) -> u64 {
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::LeaseNeverExpires) {
+            return u64::MAX;
+        }
         self.until_ms.max(self.writing_ms)
     }
 }

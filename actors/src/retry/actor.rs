@@ -12,6 +12,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{Mutant, broken_or};
 use packhorse_protocol::{backoff, error_class::ErrorClass};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{
@@ -196,6 +198,8 @@ impl Retry {
         let planned = self
             .is_wanted(state, peer)
             .then(|| now_ms.saturating_add(delay_ms));
+        #[cfg(feature = "sim")]
+        let planned = broken_or(Mutant::LoseRetryTimer, planned.map(|_| u64::MAX), planned);
         state.agenda.set(peer, Task::Dial, planned);
         let refused = matches!(
             class,

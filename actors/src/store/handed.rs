@@ -8,7 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "sim")]
+use packhorse_protocol::epoch::Position;
 use packhorse_protocol::epoch::{Epoch, Lane, Mark};
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::outbox::Row;
 
 use super::tables::peers::PeerNumber;
@@ -25,6 +29,10 @@ pub(crate) struct Handed {
 impl Handed {
     /// A session opened: nothing above these marks has arrived or is on its way.
     pub(crate) fn open(&self, peer: PeerNumber, lane: Lane, marks: &[Mark]) {
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::StaleWindow) {
+            return;
+        }
         let mut lines = self.lock();
         for mark in marks {
             lines.insert((peer, lane, mark.epoch.boot), mark.settled);
@@ -43,6 +51,18 @@ impl Handed {
                 *last = sequence.max(*last);
             }
         }
+    }
+
+    /// For a mutant: where the last session that was handed anything of this epoch stopped.
+    #[cfg(feature = "sim")]
+    pub(crate) fn stopped_at(
+        &self,
+        peer: PeerNumber,
+        lane: Lane,
+        epoch: Epoch,
+    ) -> Option<Position> {
+        let sequence = *self.lock().get(&(peer, lane, epoch.boot))?;
+        mutant::is(Mutant::StaleWindow).then_some(Position { epoch, sequence })
     }
 
     /// Per line of a peer, the last sequence that may have left.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use packhorse_protocol::epoch::{Epoch, Lane, Mark, Position, Refusal};
 use packhorse_protocol::message::Message;
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::outbox::Inbound;
 
 use super::error::StoreError;
@@ -17,11 +19,16 @@ use super::tables::inbox_settle::{self, Begun, Settled, Verdict, Whereabouts};
 use super::tables::marks;
 use super::tables::outbox::{Filter, Listing};
 use super::tables::peers::PeerNumber;
+#[cfg(feature = "sim")]
+use super::tables::receipts;
 use super::tables::tries::{self, Tries};
 use super::view::View;
 
 /// Rows that one read looks at while a message is searched for by its place.
 const FIND_ROWS: usize = 1_024;
+/// How much later reports are written that a mutant puts off.
+#[cfg(feature = "sim")]
+const LATE: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl StoreHandle {
     /// How far these epochs of a peer are settled here, and what it has not confirmed.
@@ -100,7 +107,20 @@ impl StoreHandle {
     /// Deletes messages that were handled, and tells their senders. Repeating it is harmless.
     pub async fn inbox_done(&self, arrivals: Vec<u64>) -> Result<(), StoreError> {
         self.write(0, move |view| inbox_settle::done(view, arrivals))
-            .await
+            .await?;
+        #[cfg(feature = "sim")]
+        self.send_late().await?;
+        Ok(())
+    }
+
+    /// For a mutant: reports that were put off follow a moment later.
+    #[cfg(feature = "sim")]
+    async fn send_late(&self) -> Result<(), StoreError> {
+        if mutant::is(Mutant::ReceiptOutsideBatch) {
+            tokio::time::sleep(LATE).await;
+            self.write(0, receipts::send_late).await?;
+        }
+        Ok(())
     }
 
     /// The oldest messages of the inbox, and how many there are in all.
@@ -146,10 +166,11 @@ impl StoreHandle {
         verdict: Verdict,
         random: u64,
     ) -> Result<Settled, StoreError> {
-        self.write(0, move |view| {
-            inbox_settle::settle(view, arrival, verdict, random)
-        })
-        .await
+        let job = move |view: &mut View| inbox_settle::settle(view, arrival, verdict, random);
+        let settled = self.write(0, job).await?;
+        #[cfg(feature = "sim")]
+        self.send_late().await?;
+        Ok(settled)
     }
 
     /// The topics of which messages wait, by name.

@@ -56,6 +56,8 @@ impl StoreHandle {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<(Vec<Row>, bool), StoreError> {
+        #[cfg(feature = "sim")]
+        let after = after.or(self.shared.handed.stopped_at(peer, lane, self.epoch()));
         loop {
             let now_ms = self.shared.env.now_ms();
             let loaded = self

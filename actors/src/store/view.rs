@@ -131,6 +131,11 @@ pub(crate) struct View {
     changed_bytes: usize,
     /// Notes, changes, bytes and facts as the job found them.
     before: (usize, usize, usize, usize),
+    /// For a mutant: reports that were put off, and whether they are being sent.
+    #[cfg(feature = "sim")]
+    pub(crate) late: Vec<super::tables::receipts::Report>,
+    #[cfg(feature = "sim")]
+    pub(crate) sends_late: bool,
 }
 
 impl View {
@@ -154,6 +159,10 @@ impl View {
             changes: 0,
             changed_bytes: 0,
             before: (0, 0, 0, 0),
+            #[cfg(feature = "sim")]
+            late: Vec::new(),
+            #[cfg(feature = "sim")]
+            sends_late: false,
         }
     }
 
@@ -314,6 +323,18 @@ impl View {
     pub(crate) fn put(&mut self, key: Key, plain: Vec<u8>) {
         self.changed_bytes += plain.len();
         self.change(key, Some(plain));
+    }
+
+    /// As [`Self::put`], but only in memory: whoever asks this view finds it, the disk never does.
+    #[cfg(feature = "sim")]
+    pub(crate) fn put_unwritten(&mut self, key: Key, plain: Vec<u8>) {
+        let dirty = matches!(self.small.get_mut().get(&key), Some(slot) if slot.dirty);
+        self.put(key, plain.clone());
+        let slot = Slot {
+            plain: Some(plain),
+            dirty,
+        };
+        self.small.get_mut().insert(key, slot);
     }
 
     /// Deletes a record.

@@ -23,6 +23,8 @@ use packhorse_protocol::epoch::{Epoch, Lane, Mark, Position, Refusal, RefusalCod
 use packhorse_protocol::grant::{Capability, Grants};
 use packhorse_protocol::limits::{REFUSALS_UNCONFIRMED_MAX, WINDOW_MESSAGES};
 use packhorse_protocol::message::{Arrival, DeliveryClass, Message};
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::outbox::Inbound;
 
 use crate::store::engine::end_of;
@@ -200,6 +202,8 @@ pub(crate) fn store(
             Some(at) => at,
             None => {
                 let mark = marks::mark(view, peer, lane, epoch)?;
+                #[cfg(feature = "sim")]
+                let mark = marks::or_of_another(view, peer, lane, mark, item)?;
                 touched.push((epoch, mark.unwrap_or(0), mark.is_none()));
                 touched.len() - 1
             }
@@ -217,6 +221,11 @@ pub(crate) fn store(
         }
     }
     for (epoch, settled, _) in &touched {
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::BaseWithoutCommit) && items.iter().all(is_base) {
+            marks::raise_unwritten(view, peer, lane, *epoch, *settled);
+            continue;
+        }
         marks::raise(view, peer, lane, *epoch, *settled);
     }
     if touched.iter().any(|(.., is_new)| *is_new) {
@@ -237,6 +246,11 @@ pub(crate) fn store(
         .map(|(epoch, settled, _)| Mark { epoch, settled })
         .collect();
     Ok((marks, refusals))
+}
+
+#[cfg(feature = "sim")]
+fn is_base(item: &Inbound) -> bool {
+    matches!(item, Inbound::Base { .. })
 }
 
 /// One job's worth of arriving messages.
@@ -335,6 +349,10 @@ impl Intake {
         message.check().map_err(|fault| fault.code())?;
         if message.class == DeliveryClass::Ephemeral {
             return Err(RefusalCode::UNDECODABLE);
+        }
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::SkipGrantCheck) {
+            return Ok(message);
         }
         if !self
             .grants

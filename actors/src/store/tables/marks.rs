@@ -12,6 +12,10 @@ use std::ops::ControlFlow;
 
 use packhorse_protocol::epoch::{Epoch, Lane, Mark, Position, Refusal, RefusalCode};
 use packhorse_protocol::limits::EPOCHS_KEPT_MAX;
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
+#[cfg(feature = "sim")]
+use packhorse_protocol::outbox::Inbound;
 
 use crate::store::error::{ReadFault, Refused};
 use crate::store::keys::Key;
@@ -73,7 +77,50 @@ pub(crate) fn refusals(
 
 /// Raises a mark.
 pub(crate) fn raise(view: &mut View, peer: PeerNumber, lane: Lane, epoch: Epoch, settled: u64) {
+    #[cfg(feature = "sim")]
+    if mutant::is(Mutant::ForgetTheMark) {
+        return raise_unwritten(view, peer, lane, epoch, settled);
+    }
     view.put(Key::mark(peer, lane, epoch), encode_u64(settled));
+}
+
+/// For mutants: raises a mark until this writer ends.
+#[cfg(feature = "sim")]
+pub(crate) fn raise_unwritten(
+    view: &mut View,
+    peer: PeerNumber,
+    lane: Lane,
+    epoch: Epoch,
+    settled: u64,
+) {
+    view.put_unwritten(Key::mark(peer, lane, epoch), encode_u64(settled));
+}
+
+/// For a mutant: where an epoch has no mark, that of another epoch of the same sender, as far as
+/// `item` goes.
+#[cfg(feature = "sim")]
+pub(crate) fn or_of_another(
+    view: &View,
+    peer: PeerNumber,
+    lane: Lane,
+    mark: Option<u64>,
+    item: &Inbound,
+) -> Result<Option<u64>, ReadFault> {
+    let last = match item {
+        Inbound::Messages {
+            first, messages, ..
+        } => first - 1 + messages.len() as u64,
+        Inbound::Base { .. } => 0,
+    };
+    if mark.is_some() || last == 0 || !mutant::is(Mutant::MarkAcrossEpochs) {
+        return Ok(mark);
+    }
+    let mut newest = None;
+    view.scan_prefix(&Key::marks(peer, lane), &mut |_, plain| {
+        newest = plain.ok().and_then(|plain| decode_u64(&plain).ok());
+        ControlFlow::Continue(())
+    })?;
+    Ok(newest.map(|settled| settled.min(last)))
 }
 
 /// Marks are kept for the last 4,096 epochs of a peer. Called once a job that began new ones: a

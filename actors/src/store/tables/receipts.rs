@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use packhorse_protocol::codec;
 use packhorse_protocol::epoch::{Epoch, Lane, Position, RefusalCode};
 use packhorse_protocol::message::{DeliveryClass, Message};
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::receipt::{
     self, DONE, FAILED, OUTCOMES_MAX, OutcomeReport, RANGES_MAX, Receipts, USER_LANE,
 };
@@ -66,6 +68,11 @@ impl Report {
     /// Puts what was gathered into the outbox: one message per peer, more only when one cannot
     /// hold it.
     pub(crate) fn send(self, view: &mut View) -> Result<(), Refused> {
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::ReceiptOutsideBatch) && !view.sends_late {
+            view.late.push(self);
+            return Ok(());
+        }
         let mut parts: BTreeMap<PeerNumber, Vec<Receipts>> = BTreeMap::new();
         for (peer, positions) in self.done {
             for ranges in ranges_of(positions).chunks(RANGES_MAX) {
@@ -103,6 +110,16 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// For a mutant: what was put off.
+#[cfg(feature = "sim")]
+pub(crate) fn send_late(view: &mut View) -> Result<(), Refused> {
+    view.sends_late = true;
+    let late = std::mem::take(&mut view.late);
+    let sent = late.into_iter().try_for_each(|report| report.send(view));
+    view.sends_late = false;
+    sent
 }
 
 fn message(receipts: &Receipts, born_ms: u64) -> Message {
