@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::task::JoinError;
 
 /// The two clocks of a node.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -40,6 +41,18 @@ pub trait Network: fmt::Debug + Send + Sync {
     fn addresses(&self) -> Option<BTreeSet<IpAddr>>;
 }
 
+/// What a node runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// Threads, sockets and routes of the operating system.
+    #[default]
+    System,
+    /// A simulated machine: it has one thread, time that passes only while nothing is left to do,
+    /// and sockets of a simulated network.
+    #[cfg(feature = "sim")]
+    Simulated,
+}
+
 /// The surroundings of a node: its clocks, its randomness, its place in the network.
 #[derive(Clone, Debug)]
 pub struct Env {
@@ -49,6 +62,8 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     /// Addresses.
     pub network: Arc<dyn Network>,
+    /// Threads and sockets.
+    pub platform: Platform,
 }
 
 impl Env {
@@ -67,7 +82,34 @@ impl Env {
                 source: SystemRandom::new(),
             }),
             network: Arc::new(SystemNetwork),
+            platform: Platform::System,
         }
+    }
+
+    /// Whether the machine is a simulated one.
+    #[must_use]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.platform != Platform::System
+    }
+
+    /// Runs what blocks where it holds up nobody else: on a thread of its own.
+    ///
+    /// # Errors
+    /// When the work panicked.
+    pub(crate) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        #[cfg(feature = "sim")]
+        if self.is_simulated() {
+            // Whoever else is ready goes first, and now and then the disk takes its time.
+            match self.random_u64() % 4 {
+                0 => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                _ => tokio::task::yield_now().await,
+            }
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
     }
 
     /// Milliseconds since the Unix epoch.
@@ -177,7 +219,7 @@ pub mod testing {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex, PoisonError};
 
-    use super::{Clock, Env, Network, Random};
+    use super::{Clock, Env, Network, Platform, Random};
 
     /// A clock that moves only when told to.
     #[derive(Debug)]
@@ -290,6 +332,7 @@ pub mod testing {
                 clock: clock.clone(),
                 random: SeededRandom::new(seed),
                 network: Arc::new(ManualNetwork::default()),
+                platform: Platform::System,
             },
             clock,
         )

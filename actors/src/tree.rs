@@ -99,14 +99,14 @@ impl Bound {
                 only_v6,
             };
             let door = Arc::new(door.clone());
-            let endpoint = QuicListener::bind_guarded(listening, door, FIRST_BYTES_MAX)?;
+            let endpoint = QuicListener::bind_guarded(env, listening, door, FIRST_BYTES_MAX)?;
             bound.push(Listening {
                 address: endpoint.address(),
                 only_v6,
             });
             endpoints.push(endpoint);
         }
-        let dialler = Arc::new(QuicDialler::bind()?);
+        let dialler = Arc::new(QuicDialler::bind_on(env)?);
         let listening = bound.iter().map(|bound| bound.address).collect();
         let announced = Announced::new(bound, advertise, env)?;
         Ok(Self {
@@ -148,6 +148,7 @@ pub struct Tree {
     root: ActorRef<RootMsg>,
     task: Mutex<Option<JoinHandle<()>>>,
     opened: Mutex<Option<Arc<Opened>>>,
+    env: Env,
     end: Arc<watch::Sender<Option<TreeEnd>>>,
     census: Census,
     /// Messages, peers and tickets.
@@ -199,7 +200,7 @@ impl Tree {
             Ok(bound) => bound,
             Err(error) => {
                 // A store that is only dropped counts as crashed, and its next open takes longer.
-                let _ = tokio::task::spawn_blocking(move || opened.close()).await;
+                let _ = env.block(move || opened.close()).await;
                 return Err(error);
             }
         };
@@ -242,6 +243,8 @@ impl Tree {
             life: LifeToken::default(),
             requests: requests.clone(),
             me: Arc::clone(&me),
+            #[cfg(feature = "sim")]
+            incarnation: 0,
         };
         let mut specs = vec![
             children::store(&opened),
@@ -255,7 +258,7 @@ impl Tree {
         }
         let end = Arc::new(watch::Sender::new(None));
         let root = Root::new(
-            env,
+            env.clone(),
             probe.clone(),
             census.clone(),
             Some(events.clone()),
@@ -269,6 +272,7 @@ impl Tree {
             task: Mutex::new(Some(task)),
             store: wiring.store,
             opened: Mutex::new(Some(opened)),
+            env: wiring.env,
             end,
             census,
             inbox,
@@ -382,7 +386,7 @@ impl Tree {
             return;
         };
         // The last sync and the joining of the engine's threads block.
-        let closed = tokio::task::spawn_blocking(move || opened.close()).await;
+        let closed = self.env.block(move || opened.close()).await;
         if let Ok(Err(error)) = closed {
             tracing::error!(target: "packhorse::store", %error, "the store did not close cleanly");
         }

@@ -21,6 +21,8 @@ mod doorkeeper;
 mod entry;
 mod quic;
 mod reach;
+#[cfg(feature = "sim")]
+mod simulated;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -28,8 +30,8 @@ mod tls;
 pub use bounds::LinkBounds;
 pub use doorkeeper::{BeginEnd, Doorkeeper, Welcome};
 pub use quic::{QuicDialler, QuicListener};
+pub use reach::Listening;
 pub(crate) use reach::routed_from;
-pub use reach::{Listening, check_route};
 pub use tls::TlsError;
 
 /// One connection, owned by whoever authenticates it.

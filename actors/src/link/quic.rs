@@ -23,12 +23,16 @@ use s2n_quic::{
     },
 };
 
+#[cfg(feature = "sim")]
+use super::simulated;
 use super::{
     Doorkeeper, Link, LinkBounds, LinkError, LinkHandle, LinkInfo, LinkStreams, Listening,
     doorkeeper::{Begun, OpenDoor},
     entry::{FirstPackets, Tokens, address_of},
+    reach::check_route,
     tls,
 };
+use crate::env::{Env, Platform};
 
 /// Label of the exporter whose value binds the handshake to the link.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-packhorse-1";
@@ -55,13 +59,30 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Sent on idle links, so that a silent one is a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Path MTU is probed up to here; jumbo frames halve the cost per byte.
-const MTU_MAX: u16 = 9_000;
+pub(super) const MTU_MAX: u16 = 9_000;
+
+/// Starts an endpoint on a simulated machine.
+#[cfg(feature = "sim")]
+macro_rules! simulated_start {
+    ($builder:expr, $io:expr, $env:expr) => {{
+        let builder = match $builder.with_io($io) {
+            Ok(builder) => builder,
+            Err(never) => match never {},
+        };
+        let builder = match builder.with_random(simulated::Drawn::from($env)) {
+            Ok(builder) => builder,
+            Err(never) => match never {},
+        };
+        builder.start().map_err(|error| error.to_string())
+    }};
+}
 
 /// Accepts links on one address.
 pub struct QuicListener {
     /// Taken only by the drop.
     server: Option<Server>,
     address: SocketAddr,
+    platform: Platform,
 }
 
 impl QuicListener {
@@ -75,7 +96,12 @@ impl QuicListener {
             address,
             only_v6: false,
         };
-        Self::bind_with(listening, Arc::new(OpenDoor), LinkBounds::none)
+        Self::bind_with(
+            &Env::system(),
+            listening,
+            Arc::new(OpenDoor),
+            LinkBounds::none,
+        )
     }
 
     /// As [`QuicListener::bind`], but `doorkeeper` is asked about everybody, each link begins with
@@ -85,26 +111,25 @@ impl QuicListener {
     /// # Errors
     /// As [`QuicListener::bind`].
     pub fn bind_guarded(
+        env: &Env,
         listening: Listening,
         doorkeeper: Arc<dyn Doorkeeper>,
         bytes_max: u64,
     ) -> Result<Self, LinkError> {
-        Self::bind_with(listening, doorkeeper, move || LinkBounds::new(bytes_max))
+        Self::bind_with(env, listening, doorkeeper, move || {
+            LinkBounds::new(bytes_max)
+        })
     }
 
     fn bind_with(
+        env: &Env,
         listening: Listening,
         doorkeeper: Arc<dyn Doorkeeper>,
         bounds: impl Fn() -> LinkBounds + Send + 'static,
     ) -> Result<Self, LinkError> {
         let Listening { address, only_v6 } = listening;
         let fail = |reason: String| LinkError::Listen { address, reason };
-        let io = io_provider(address, only_v6).map_err(|error| fail(error.to_string()))?;
-        let builder = match Server::builder().with_tls(provider::Server::from(tls::server()?)) {
-            Ok(builder) => builder,
-            Err(never) => match never {},
-        };
-        let server = match builder.with_io(io) {
+        let server = match Server::builder().with_tls(provider::Server::from(tls::server()?)) {
             Ok(builder) => builder,
             Err(never) => match never {},
         };
@@ -122,14 +147,29 @@ impl QuicListener {
             .with_event(LinkSubscriber { guard: Some(guard) })
             .map_err(|error| fail(error.to_string()))?
             .with_limits(limits(HANDSHAKE_MAX).map_err(fail)?)
-            .map_err(|error| fail(error.to_string()))?
-            .start()
             .map_err(|error| fail(error.to_string()))?;
-        let address = server
-            .local_addr()
-            .map_err(|error| fail(error.to_string()))?;
-        let server = Some(server);
-        Ok(Self { server, address })
+        let (server, address) = match env.platform {
+            #[cfg(feature = "sim")]
+            Platform::Simulated => {
+                let io = simulated::socket(address).map_err(|error| fail(error.to_string()))?;
+                (simulated_start!(server, io, env).map_err(fail)?, address)
+            }
+            Platform::System => {
+                let io = io_provider(address, only_v6).map_err(|error| fail(error.to_string()))?;
+                let server = match server.with_io(io) {
+                    Ok(builder) => builder,
+                    Err(never) => match never {},
+                };
+                let server = server.start().map_err(|error| fail(error.to_string()))?;
+                let bound = server.local_addr();
+                (server, bound.map_err(|error| fail(error.to_string()))?)
+            }
+        };
+        Ok(Self {
+            server: Some(server),
+            address,
+            platform: env.platform,
+        })
     }
 
     /// The bound address, with the port that was picked.
@@ -158,7 +198,9 @@ impl std::fmt::Debug for QuicListener {
 impl Drop for QuicListener {
     fn drop(&mut self) {
         drop(self.server.take());
-        wake(self.address);
+        if self.platform == Platform::System {
+            wake(self.address);
+        }
     }
 }
 
@@ -185,6 +227,7 @@ pub struct QuicDialler {
     /// Taken only by the drop.
     v4: Option<Client>,
     v6: Option<Client>,
+    platform: Platform,
 }
 
 impl QuicDialler {
@@ -193,9 +236,24 @@ impl QuicDialler {
     /// # Errors
     /// [`LinkError::Socket`] with what the system said.
     pub fn bind() -> Result<Self, LinkError> {
-        let v4 = client((Ipv4Addr::UNSPECIFIED, 0).into())?;
-        let v6 = client((Ipv6Addr::UNSPECIFIED, 0).into()).ok();
-        Ok(Self { v4: Some(v4), v6 })
+        Self::bind_on(&Env::system())
+    }
+
+    /// As [`QuicDialler::bind`], on what the node runs on.
+    ///
+    /// # Errors
+    /// As [`QuicDialler::bind`].
+    pub fn bind_on(env: &Env) -> Result<Self, LinkError> {
+        let v4 = client(env, (Ipv4Addr::UNSPECIFIED, 0).into())?;
+        let v6 = match env.is_simulated() {
+            true => None,
+            false => client(env, (Ipv6Addr::UNSPECIFIED, 0).into()).ok(),
+        };
+        Ok(Self {
+            v4: Some(v4),
+            v6,
+            platform: env.platform,
+        })
     }
 
     /// Makes one socket, at an address of this machine that others are to see.
@@ -203,17 +261,32 @@ impl QuicDialler {
     /// # Errors
     /// [`LinkError::Socket`] with what the system said.
     pub fn bind_at(local: IpAddr) -> Result<Self, LinkError> {
-        let client = client((local, 0).into())?;
+        let client = client(&Env::system(), (local, 0).into())?;
         Ok(match local {
             IpAddr::V4(_) => Self {
                 v4: Some(client),
                 v6: None,
+                platform: Platform::System,
             },
             IpAddr::V6(_) => Self {
                 v4: None,
                 v6: Some(client),
+                platform: Platform::System,
             },
         })
+    }
+
+    /// Whether this machine knows a way to an address; see [`check_route`]. A simulated one knows
+    /// its whole network.
+    ///
+    /// # Errors
+    /// [`LinkError::NoRoute`].
+    pub fn check_route(&self, address: SocketAddr) -> Result<(), LinkError> {
+        match self.platform {
+            Platform::System => check_route(address),
+            #[cfg(feature = "sim")]
+            Platform::Simulated => Ok(()),
+        }
     }
 
     /// Dials one address.
@@ -264,31 +337,41 @@ impl Drop for QuicDialler {
         for client in [self.v4.take(), self.v6.take()].into_iter().flatten() {
             let address = client.local_addr();
             drop(client);
-            if let Ok(address) = address {
+            if self.platform == Platform::System
+                && let Ok(address) = address
+            {
                 wake(address);
             }
         }
     }
 }
 
-fn client(address: SocketAddr) -> Result<Client, LinkError> {
+fn client(env: &Env, address: SocketAddr) -> Result<Client, LinkError> {
     let fail = |reason: String| LinkError::Socket(reason);
-    let io = io_provider(address, false).map_err(|error| fail(error.to_string()))?;
     let builder = match Client::builder().with_tls(provider::Client::from(tls::client()?)) {
         Ok(builder) => builder,
         Err(never) => match never {},
     };
-    let builder = match builder.with_io(io) {
-        Ok(builder) => builder,
-        Err(never) => match never {},
-    };
-    builder
+    let builder = builder
         .with_event(LinkSubscriber { guard: None })
         .map_err(|error| fail(error.to_string()))?
         .with_limits(limits(DIALLED_HANDSHAKE_MAX).map_err(fail)?)
-        .map_err(|error| fail(error.to_string()))?
-        .start()
-        .map_err(|error| fail(error.to_string()))
+        .map_err(|error| fail(error.to_string()))?;
+    match env.platform {
+        #[cfg(feature = "sim")]
+        Platform::Simulated => {
+            let io = simulated::socket(address).map_err(|error| fail(error.to_string()))?;
+            simulated_start!(builder, io, env).map_err(fail)
+        }
+        Platform::System => {
+            let io = io_provider(address, false).map_err(|error| fail(error.to_string()))?;
+            let builder = match builder.with_io(io) {
+                Ok(builder) => builder,
+                Err(never) => match never {},
+            };
+            builder.start().map_err(|error| fail(error.to_string()))
+        }
+    }
 }
 
 fn io_provider(

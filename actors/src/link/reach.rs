@@ -44,7 +44,7 @@ pub(crate) fn routed_from(family: IpAddr) -> Option<IpAddr> {
 ///
 /// # Errors
 /// [`LinkError::NoRoute`] with what the system said.
-pub fn check_route(address: SocketAddr) -> Result<(), LinkError> {
+pub(super) fn check_route(address: SocketAddr) -> Result<(), LinkError> {
     let bind: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -35,6 +35,14 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// find it or not.
     fn commit(&self, number: u64, changes: Vec<Change>) -> Result<(), EngineError>;
 
+    /// Hands a batch to the disk that [`Engine::commit`] will sync. Says how long the disk takes,
+    /// in milliseconds: until the sync, and from there to its answer.
+    #[cfg(feature = "sim")]
+    fn write_ahead(&self, changes: &[Change]) -> (u64, u64) {
+        let _ = changes;
+        (0, 0)
+    }
+
     /// What is committed now, unchanging.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError>;
 

@@ -118,12 +118,13 @@ impl StoreHandle {
             .await
             .map_err(|_| StoreError::Closed)?;
         let shared = self.shared.clone();
-        let answer = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let answer = shared.reader().and_then(|reader| question(&reader));
             drop(permit);
             answer
-        });
-        answer.await.unwrap_or(Err(StoreError::Unknown))
+        };
+        let answer = self.shared.env.block(work).await;
+        answer.unwrap_or(Err(StoreError::Unknown))
     }
 
     /// The same for a listing, which waits behind other listings before it waits behind reads.

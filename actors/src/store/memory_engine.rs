@@ -73,6 +73,8 @@ struct State {
     free: u64,
     reserved: u64,
     commits: u64,
+    /// The longest that a commit takes before its sync, and after it.
+    latency_ms: (u64, u64),
 }
 
 /// A disk made of memory. Clones are the same disk.
@@ -128,6 +130,31 @@ impl MemoryDisk {
     /// Makes every further commit fail for want of space, or work again.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// Lets every commit take up to so many milliseconds before its sync, and after it; the seed
+    /// decides. Only where the writer is a task; a thread does not wait.
+    pub fn set_latency(&self, before_ms: u64, after_ms: u64) {
+        self.lock().latency_ms = (before_ms, after_ms);
+    }
+
+    /// Another disk with the same content, as a copy of a folder is. Its power is off.
+    #[must_use]
+    pub fn image(&self, seed: u64) -> Self {
+        let state = self.lock();
+        let copy = Self::new(seed);
+        *copy.lock() = State {
+            seed,
+            synced: state.synced.clone(),
+            mark: state.mark,
+            torn: state.torn.clone(),
+            free: state.free,
+            reserved: state.reserved,
+            commits: state.commits,
+            latency_ms: state.latency_ms,
+            ..State::default()
+        };
+        copy
     }
 
     /// Says how many bytes are free beside the reserve. Nothing that is written changes it.
@@ -263,11 +290,16 @@ impl fmt::Debug for MemoryDisk {
 
 impl State {
     fn flips_heads(&mut self) -> bool {
-        // A linear congruential generator (Knuth's MMIX constants); its high bits are the good ones.
+        self.draw() >> 63 == 0
+    }
+
+    /// The next number; its high bits are the good ones.
+    fn draw(&mut self) -> u64 {
+        // A linear congruential generator (Knuth's MMIX constants).
         const FACTOR: u64 = 6_364_136_223_846_793_005;
         const STEP: u64 = 1_442_695_040_888_963_407;
         self.seed = self.seed.wrapping_mul(FACTOR).wrapping_add(STEP);
-        self.seed >> 63 == 0
+        self.seed
     }
 
     fn cut(&mut self) {
@@ -359,6 +391,22 @@ impl Engine for MemoryEngine {
             }
         }
         Ok(())
+    }
+
+    #[cfg(feature = "sim")]
+    fn write_ahead(&self, changes: &[Change]) -> (u64, u64) {
+        use packhorse_protocol::mutant::{self, Mutant};
+
+        let mut state = self.disk.lock();
+        if state.powered && state.life == self.life && !state.full {
+            state.pending = Some(changes.to_vec());
+            if mutant::is(Mutant::VisibleBeforeDurable) {
+                apply(&mut state.visible, changes);
+            }
+        }
+        let (before_ms, after_ms) = state.latency_ms;
+        let mut draw = |max: u64| (state.draw() >> 32) % (max + 1);
+        (draw(before_ms), draw(after_ms))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {

@@ -47,6 +47,8 @@ mod space;
 mod tables;
 mod view;
 mod writer;
+#[cfg(feature = "sim")]
+mod writer_task;
 
 pub use doctor::{Finding, RepairError, Report, Severity, examine, repair};
 pub use error::{EngineError, OpenError, Refused, StoreError};

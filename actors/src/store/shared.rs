@@ -73,6 +73,9 @@ pub(crate) struct Shared {
     /// Deaths of the writer that a test ordered.
     #[cfg(feature = "fault")]
     pub(crate) faults: crate::fault::FaultPlan,
+    /// Whose turn it is to write, where the writer is a task.
+    #[cfg(feature = "sim")]
+    pub(crate) turn: tokio::sync::Mutex<()>,
     /// Number of the last commit that is durable.
     pub(crate) committed: AtomicU64,
 }

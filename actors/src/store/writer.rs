@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::events::Fact;
 
+use super::engine::Change;
 use super::error::{EngineError, StoreError};
 use super::keys::{Key, Meta};
 use super::shared::{Envelope, Job, Shared};
@@ -57,13 +58,23 @@ impl Writer {
     pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell_end, end) = oneshot::channel();
+        #[cfg(feature = "sim")]
+        if shared.env.is_simulated() {
+            super::writer_task::start(shared.clone(), stop.clone(), tell_end);
+            return Ok(Self {
+                shared,
+                stop,
+                end,
+                ended: None,
+                thread: None,
+            });
+        }
         let thread = std::thread::Builder::new()
             .name("packhorse-store".into())
             .spawn({
                 let (shared, stop) = (shared.clone(), stop.clone());
                 move || {
-                    let end = catch_unwind(AssertUnwindSafe(|| run(&shared, &stop)))
-                        .unwrap_or_else(|panic| WriterEnd::Panicked(panic_text(&*panic)));
+                    let end = catch(|| run(&shared, &stop)).unwrap_or_else(|end| end);
                     // Nobody waiting for the end is no error.
                     let _ = tell_end.send(end);
                 }
@@ -105,6 +116,11 @@ impl Drop for Writer {
     }
 }
 
+/// Runs a piece of the writer; its panic is how the writer ended.
+pub(super) fn catch<T>(piece: impl FnOnce() -> T) -> Result<T, WriterEnd> {
+    catch_unwind(AssertUnwindSafe(piece)).map_err(|panic| WriterEnd::Panicked(panic_text(&*panic)))
+}
+
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
@@ -125,65 +141,178 @@ impl Ran {
     }
 }
 
+/// What to do next.
+pub(super) enum Next {
+    /// Begin a batch with this.
+    Begin(Envelope),
+    /// Wait for the queue.
+    Wait,
+    /// It is over.
+    End(WriterEnd),
+}
+
 /// Runs batches until told to stop, until a job panics, or until the engine fails.
 fn run(shared: &Shared, stop: &AtomicBool) -> WriterEnd {
     // Held to the end: there is one writer at a time, and the next one waits here.
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut view = View::new(
-        shared.vault.clone(),
-        shared.quarantine.clone(),
-        shared.epoch,
-    );
-    if let Some(error) = shared.failed.get() {
-        return WriterEnd::Failed(error.clone());
-    }
-    let is_to_stop = || stop.load(Ordering::Acquire) || shared.closed.load(Ordering::Acquire);
-    let mut jobs_left = None;
+    let mut desk = match Desk::new(shared) {
+        Ok(desk) => desk,
+        Err(end) => return end,
+    };
     loop {
-        if is_to_stop() {
-            // What came before the stop is still run; what comes after it waits for the next one.
-            let left = jobs_left.get_or_insert(queue.len());
-            if *left == 0 {
-                return WriterEnd::Stopped;
-            }
-        }
-        let first = match queue.try_recv() {
-            Ok(envelope) => envelope,
-            Err(TryRecvError::Disconnected) => return WriterEnd::Stopped,
-            Err(TryRecvError::Empty) if is_to_stop() => return WriterEnd::Stopped,
-            Err(TryRecvError::Empty) => match queue.blocking_recv() {
+        let first = match desk.next(shared, stop, &mut queue) {
+            Next::Begin(envelope) => envelope,
+            Next::End(end) => return end,
+            Next::Wait => match queue.blocking_recv() {
                 Some(envelope) => envelope,
                 None => return WriterEnd::Stopped,
             },
         };
-        let mut batch = Vec::new();
-        let gathered = gather(
-            shared,
-            &mut queue,
-            &mut view,
-            first,
-            &mut batch,
-            jobs_left.as_mut(),
-        );
-        let outcome = match gathered {
-            Ok(_) => commit(shared, &mut view),
-            Err(ref error) => Err(error.clone()),
-        };
-        #[cfg(feature = "fault")]
-        if outcome.is_ok() {
-            shared.faults.before_answer();
+        let mut batch = desk.gather(shared, &mut queue, first);
+        let made = batch.close(shared, &mut desk);
+        let made = made.and_then(|closed| desk.commit(shared, closed));
+        if let Some(end) = batch.finish(shared, &mut queue, made) {
+            return end;
         }
-        match outcome {
-            Ok(()) => batch.into_iter().for_each(|ran: Ran| ran.answer(Ok(()))),
-            Err(error) => {
-                let error = blame(shared, error);
-                fail(shared, &mut queue, batch, &error);
-                return WriterEnd::Failed(error);
+    }
+}
+
+/// What one writer works with.
+pub(super) struct Desk {
+    view: View,
+    /// Set once it is to stop: what came before that is still run.
+    jobs_left: Option<usize>,
+}
+
+/// Jobs that were run and wait for their commit.
+pub(super) struct Batch {
+    ran: Vec<Ran>,
+    gathered: Result<Option<String>, EngineError>,
+}
+
+/// A batch as it goes to the engine.
+pub(super) struct Closed {
+    pub(super) number: u64,
+    pub(super) changes: Vec<Change>,
+    held: Option<held::Held>,
+}
+
+impl Desk {
+    pub(super) fn new(shared: &Shared) -> Result<Self, WriterEnd> {
+        if let Some(error) = shared.failed.get() {
+            return Err(WriterEnd::Failed(error.clone()));
+        }
+        Ok(Self {
+            view: View::new(
+                shared.vault.clone(),
+                shared.quarantine.clone(),
+                shared.epoch,
+            ),
+            jobs_left: None,
+        })
+    }
+
+    pub(super) fn next(
+        &mut self,
+        shared: &Shared,
+        stop: &AtomicBool,
+        queue: &mut mpsc::Receiver<Envelope>,
+    ) -> Next {
+        let is_to_stop = || stop.load(Ordering::Acquire) || shared.closed.load(Ordering::Acquire);
+        if is_to_stop() {
+            // What comes after the stop waits for the next one.
+            let left = self.jobs_left.get_or_insert(queue.len());
+            if *left == 0 {
+                return Next::End(WriterEnd::Stopped);
             }
         }
-        if let Ok(Some(panic)) = gathered {
-            return WriterEnd::Panicked(panic);
+        match queue.try_recv() {
+            Ok(envelope) => Next::Begin(envelope),
+            Err(TryRecvError::Disconnected) => Next::End(WriterEnd::Stopped),
+            Err(TryRecvError::Empty) if is_to_stop() => Next::End(WriterEnd::Stopped),
+            Err(TryRecvError::Empty) => Next::Wait,
         }
+    }
+
+    pub(super) fn gather(
+        &mut self,
+        shared: &Shared,
+        queue: &mut mpsc::Receiver<Envelope>,
+        first: Envelope,
+    ) -> Batch {
+        let mut ran = Vec::new();
+        let jobs_left = self.jobs_left.as_mut();
+        let gathered = gather(shared, queue, &mut self.view, first, &mut ran, jobs_left);
+        Batch { ran, gathered }
+    }
+
+    /// Makes the batch durable and visible, and then known to those who watch.
+    pub(super) fn commit(&mut self, shared: &Shared, closed: Closed) -> Result<(), EngineError> {
+        let Closed {
+            number,
+            changes,
+            held,
+        } = closed;
+        if !changes.is_empty() {
+            let engine = shared.engine().map_err(|_| EngineError::Gone)?;
+            #[cfg(feature = "fault")]
+            if shared.faults.before_commit() {
+                return Err(EngineError::Gone);
+            }
+            // CRASH: inside, all of the batch is found at the next open or none of it; nobody was
+            // told.
+            engine.commit(number, changes)?;
+            shared.committed.store(number, Ordering::Release);
+            // ORDER: after the commit. CRASH: before this line the batch is there and nobody knows:
+            // callers repeat, and keys, marks and uses make that harmless.
+            self.publish(shared);
+        }
+        publish_storage(shared, held);
+        Ok(())
+    }
+
+    /// Tells those who watch what the batch changed.
+    pub(super) fn publish(&mut self, shared: &Shared) {
+        shared.signals.publish(self.view.take_notes());
+    }
+}
+
+impl Batch {
+    /// Adds what belongs to every commit.
+    pub(super) fn close(
+        &mut self,
+        shared: &Shared,
+        desk: &mut Desk,
+    ) -> Result<Closed, EngineError> {
+        match &self.gathered {
+            Ok(_) => Ok(close(shared, &mut desk.view)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Tells whoever asked for the jobs that they are done.
+    pub(super) fn answer(&mut self) {
+        self.ran.drain(..).for_each(|ran| ran.answer(Ok(())));
+    }
+
+    /// Answers the jobs; `Some` when this was the writer's last batch.
+    pub(super) fn finish(
+        mut self,
+        shared: &Shared,
+        queue: &mut mpsc::Receiver<Envelope>,
+        made: Result<(), EngineError>,
+    ) -> Option<WriterEnd> {
+        #[cfg(feature = "fault")]
+        if made.is_ok() {
+            shared.faults.before_answer();
+        }
+        if let Err(error) = made {
+            let error = blame(shared, error);
+            fail(shared, queue, self.ran, &error);
+            return Some(WriterEnd::Failed(error));
+        }
+        self.answer();
+        self.gathered.ok().flatten().map(WriterEnd::Panicked)
     }
 }
 
@@ -250,8 +379,7 @@ fn gather(
     Ok(None)
 }
 
-/// Makes the batch durable and visible, and then known to those who watch.
-fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
+fn close(shared: &Shared, view: &mut View) -> Closed {
     // What cannot be read now was told when it was found; nothing is decided by it here.
     let _ = shared.room().settle(view, shared.env.now_ms());
     let held = held::held(view).ok();
@@ -267,26 +395,17 @@ fn commit(shared: &Shared, view: &mut View) -> Result<(), EngineError> {
     {
         tracing::error!(?fault, "facts are lost: the event ring cannot be read");
     }
-    if view.changes() == 0 {
-        publish_storage(shared, held);
-        return Ok(());
-    }
     let number = shared.committed.load(Ordering::Acquire) + 1;
-    view.put(Key::meta(Meta::Commit), encode_u64(number));
-    let changes = view.close_batch();
-    let engine = shared.engine().map_err(|_| EngineError::Gone)?;
-    #[cfg(feature = "fault")]
-    if shared.faults.before_commit() {
-        return Err(EngineError::Gone);
+    let mut changes = Vec::new();
+    if view.changes() > 0 {
+        view.put(Key::meta(Meta::Commit), encode_u64(number));
+        changes = view.close_batch();
     }
-    // CRASH: inside, all of the batch is found at the next open or none of it; nobody was told.
-    engine.commit(number, changes)?;
-    shared.committed.store(number, Ordering::Release);
-    // ORDER: after the commit. CRASH: before this line the batch is there and nobody knows:
-    // callers repeat, and keys, marks and uses make that harmless.
-    shared.signals.publish(view.take_notes());
-    publish_storage(shared, held);
-    Ok(())
+    Closed {
+        number,
+        changes,
+        held,
+    }
 }
 
 fn publish_storage(shared: &Shared, held: Option<held::Held>) {

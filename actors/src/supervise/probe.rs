@@ -30,6 +30,9 @@ pub enum Life {
     Restarting,
     /// Its supervisor gave it up.
     GivenUp,
+    /// A session asks the store for this.
+    #[cfg(feature = "sim")]
+    Works(&'static str),
 }
 
 /// Tells life events to whoever listens.
@@ -68,6 +71,8 @@ impl Probe {
             Life::GivenUp => {
                 tracing::error!(target: "packhorse::life", actor, incarnation, "given up")
             }
+            #[cfg(feature = "sim")]
+            Life::Works(_) => {}
         }
         // No listener is the ordinary case.
         let _ = self.events.send(LifeEvent {
