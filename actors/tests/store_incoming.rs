@@ -67,8 +67,12 @@ async fn a_message_is_given_up_at_the_limit_of_failures_and_not_before() {
             .unwrap();
         let longest = (1_000_u64 << (count - 1)).min(300_000);
         let due_ms = now_ms + longest;
-        let failures = count;
-        assert_eq!(settled, Settled::Later { due_ms, failures });
+        let expected = Settled::Later {
+            due_ms,
+            delay_ms: longest,
+            failures: count,
+        };
+        assert_eq!(settled, expected);
     }
     // Giving it back is no failure, also at the edge.
     let retry = Verdict::Retry {
@@ -76,8 +80,12 @@ async fn a_message_is_given_up_at_the_limit_of_failures_and_not_before() {
         reason: "busy".into(),
     };
     let settled = store.inbox_settle(arrival, retry, 0).await.unwrap();
-    let (due_ms, failures) = (now_ms + 5, FAILURES_MAX - 1);
-    assert_eq!(settled, Settled::Later { due_ms, failures });
+    let expected = Settled::Later {
+        due_ms: now_ms + 5,
+        delay_ms: 5,
+        failures: FAILURES_MAX - 1,
+    };
+    assert_eq!(settled, expected);
     let settled = store
         .inbox_settle(arrival, failed("exit 1"), 0)
         .await

@@ -180,7 +180,7 @@ impl Node {
                         until: WallTime(now.0.saturating_add(leased_ms)),
                         attempts: tries.attempts,
                     }
-                } else if tries.not_before_ms > now.0 {
+                } else if tries.wait_ms(now.0) > 0 {
                     ClaimFacts::Backoff {
                         until: WallTime(tries.not_before_ms),
                         failures: tries.failures,

@@ -367,13 +367,12 @@ impl InboxHandle {
         let random = env.random_u64();
         let settled = store.inbox_settle(arrival, verdict, random).await?;
         match settled {
-            Settled::Later { due_ms, .. } => {
-                let wait_ms = due_ms.saturating_sub(env.now_ms());
+            Settled::Later { delay_ms, .. } => {
                 // Nobody there: the next incarnation reads in the store that it is kept back.
                 self.address.cast(InboxMsg::KeepBack {
                     arrival,
                     token,
-                    wait_ms,
+                    wait_ms: delay_ms,
                 });
             }
             Settled::Done | Settled::Dead | Settled::Gone => self.forget(vec![arrival]),

@@ -139,6 +139,8 @@ fn line() -> Line {
 const LINE_1: &str = "01090a0b0c0d0e0f100000000000000020000000000000001f000000000000001e000000000000001d000000000000001c010000000000000012";
 /// A ticket as the first layout wrote it.
 const INVITE_1: &str = "011818181818181818181818181818181818181818181818181818181818181818000000020000000e6d6573736167652e73656e643a2a0000000f6d6573736167652e73656e643a21780000000000000019000000000000001a0000001b000000018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+/// What was tried with a message, as the first layout wrote it.
+const TRY_1: &str = "01000000320000003300000035000000000000003400000003776879";
 const ROW_1: &str =
     "01000000000000002b02000000000000001200000003612e6200000001000000016300000002646500000002fffe";
 
@@ -253,6 +255,7 @@ fn tries() -> Tries {
         attempts: 0x32,
         failures: 0x33,
         unended: 0x35,
+        said_ms: 0x3d,
         not_before_ms: 0x34,
         reason: "why".into(),
     }
@@ -430,6 +433,16 @@ fn a_ticket_of_the_first_layout_reads() {
 }
 
 #[test]
+fn a_try_of_the_first_layout_reads() {
+    let read = Tries::decode(&bytes(TRY_1)).expect("the first layout is read");
+    let expected = Tries {
+        said_ms: 0,
+        ..tries()
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
 fn records_read_back_as_they_were_written() {
     let (peer, invite) = (peer(), invite());
     assert_eq!(PeerRecord::decode(PEER, &peer.encode()).as_ref(), Ok(&peer));
@@ -511,9 +524,10 @@ fn no_shortened_or_lengthened_record_is_read() {
     type Reads = fn(&[u8]) -> bool;
     let [done, failed, again] = outcomes();
     let kept: Reads = |bytes| Kept::decode(bytes).is_ok();
-    let records: [(Vec<u8>, Reads); 22] = [
+    let records: [(Vec<u8>, Reads); 23] = [
         (bytes(LINE_1), |bytes| Line::decode(bytes).is_ok()),
         (bytes(ROW_1), |bytes| outbox::decode_row(bytes).is_ok()),
+        (bytes(TRY_1), |bytes| Tries::decode(bytes).is_ok()),
         (bytes(INVITE_1), |bytes| {
             InviteRecord::decode([0; 16], bytes).is_ok()
         }),

@@ -74,6 +74,9 @@ pub enum Settled {
     Later {
         /// Until then, by the wall clock.
         due_ms: u64,
+        /// For how long that was when it was said. Whoever waits goes by this: the clock may have
+        /// been set since.
+        delay_ms: u64,
         /// How often a handler failed.
         failures: u32,
     },
@@ -231,13 +234,16 @@ fn keep_back(
     delay_ms: u64,
     reason: &str,
 ) -> Settled {
-    let due_ms = view.now_ms().saturating_add(delay_ms.min(DELAY_MS_MAX));
+    let delay_ms = delay_ms.min(DELAY_MS_MAX);
+    let due_ms = view.now_ms().saturating_add(delay_ms);
+    tries.said_ms = view.now_ms();
     tries.not_before_ms = due_ms;
     tries.unended = 0;
     tries.reason = clean(reason);
     tries::put(view, arrival, &tries);
     Settled::Later {
         due_ms,
+        delay_ms,
         failures: tries.failures,
     }
 }

@@ -5,8 +5,11 @@
 //!
 //! ```text
 //! Try  key  22 ‖ arrival u64
-//!      value layout u8 = 1 ‖ attempts u32 ‖ failures u32 ‖ unended u32 ‖ not before ms u64 ‖ reason text
+//!      value layout u8 = 2 ‖ attempts u32 ‖ failures u32 ‖ unended u32 ‖ said ms u64 ‖ not before ms u64
+//!            ‖ reason text
 //! ```
+//!
+//! Layout 1 has no `said ms`; it is read as said a day before, which no verdict exceeds.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -36,6 +39,8 @@ pub struct Tries {
     pub failures: u32,
     /// How many of the last attempts ended without a verdict.
     pub unended: u32,
+    /// When it was given back last, by the wall clock.
+    pub said_ms: u64,
     /// Not handed out before this, by the wall clock.
     pub not_before_ms: u64,
     /// Why it was given back last; empty when it never was.
@@ -44,36 +49,48 @@ pub struct Tries {
 
 impl Tries {
     pub(super) fn encode(&self) -> Vec<u8> {
-        Pen::new(1, 24 + self.reason.len())
+        Pen::new(2, 32 + self.reason.len())
             .u32(self.attempts)
             .u32(self.failures)
             .u32(self.unended)
+            .u64(self.said_ms)
             .u64(self.not_before_ms)
             .text(&self.reason)
             .done()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(1, bytes)?;
+        let (layout, mut cursor) = Cursor::of_layouts(1..=2, bytes)?;
+        let (attempts, failures, unended) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+        let said_ms = if layout == 2 {
+            Some(cursor.u64()?)
+        } else {
+            None
+        };
+        let not_before_ms = cursor.u64()?;
         let tries = Self {
-            attempts: cursor.u32()?,
-            failures: cursor.u32()?,
-            unended: cursor.u32()?,
-            not_before_ms: cursor.u64()?,
+            attempts,
+            failures,
+            unended,
+            said_ms: said_ms.unwrap_or(not_before_ms.saturating_sub(DELAY_MS_MAX)),
+            not_before_ms,
             reason: cursor.text()?,
         };
         cursor.end()?;
         Ok(tries)
     }
 
-    /// How long the message is still kept back. A time further off than any verdict can set comes
-    /// from a clock that has gone back since, and keeps nothing.
+    /// How long the message is still kept back. A clock that shows less than when that was said has
+    /// gone back since, and nobody knows by how much: then nothing is kept back.
+    ///
+    /// So whatever the clock does, a message waits at most twice as long as was said: a clock that
+    /// went back by less than what had passed is not noticed.
     #[must_use]
-    pub fn wait_ms(&self, now_ms: u64) -> u64 {
-        match self.not_before_ms.saturating_sub(now_ms) {
-            wait_ms if wait_ms > DELAY_MS_MAX => 0,
-            wait_ms => wait_ms,
+    pub const fn wait_ms(&self, now_ms: u64) -> u64 {
+        if now_ms < self.said_ms {
+            return 0;
         }
+        self.not_before_ms.saturating_sub(now_ms)
     }
 }
 
@@ -122,4 +139,42 @@ pub(crate) fn forget(view: &mut View, arrivals: &[u64]) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const SAID_MS: u64 = 1_750_000_000_000;
+
+    #[test]
+    fn nothing_is_kept_back_by_a_clock_that_shows_less_than_when_it_was_said() {
+        let tries = Tries {
+            said_ms: SAID_MS,
+            not_before_ms: SAID_MS + 5_000,
+            ..Tries::default()
+        };
+        let waits = [0, SAID_MS - 1, SAID_MS, SAID_MS + 4_999, SAID_MS + 5_000];
+        assert_eq!(
+            waits.map(|now_ms| tries.wait_ms(now_ms)),
+            [0, 0, 5_000, 1, 0]
+        );
+        assert_eq!(Tries::default().wait_ms(0), 0, "never given back");
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_when_keeps_back_for_a_day_at_most() {
+        let mut bytes = Tries {
+            not_before_ms: SAID_MS,
+            ..Tries::default()
+        }
+        .encode();
+        // Layout 1: without `said ms`, behind the layout and three numbers of four bytes.
+        bytes[0] = 1;
+        bytes.drain(13..21);
+        let tries = Tries::decode(&bytes).unwrap();
+        assert_eq!(tries.wait_ms(SAID_MS - DELAY_MS_MAX), DELAY_MS_MAX);
+        assert_eq!(tries.wait_ms(SAID_MS - DELAY_MS_MAX - 1), 0);
+    }
 }
