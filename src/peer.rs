@@ -23,7 +23,8 @@ pub struct PeerInfo {
     /// Its node id.
     #[serde(with = "text")]
     pub id: NodeId,
-    /// Where it was reached or says that it can be reached.
+    /// Where it was reached or says that it can be reached, the latter first. What it said before
+    /// stays behind until it was met where it says that it is.
     pub addresses: Vec<String>,
     /// Where it is dialled first, because somebody here said so.
     #[serde(default)]

@@ -477,11 +477,13 @@ async fn a_peer_that_says_the_same_without_end_is_told_of_within_bounds_and_foun
     hand.play(moves.collect()).await;
     let store = &scene.victim.tree().store;
     let moved = async {
-        while scene.victim.record(scene.adversary).await.addresses != [last.clone()] {
+        while scene.victim.record(scene.adversary).await.addresses.first() != Some(&last) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(DEADLINE, moved).await.unwrap();
+    let known = scene.victim.record(scene.adversary).await.addresses;
+    assert!(known.len() <= 1 + 4, "few of the former ones: {known:?}");
     // One life of the process gives a peer's words no more than this.
     let floor = store.raise_boot_floor(0).await.unwrap();
     assert!(floor < 2_000_000, "{floor}");
@@ -503,6 +505,31 @@ async fn a_peer_that_says_the_same_without_end_is_told_of_within_bounds_and_foun
     scene.behave("endless news").await;
     scene.befriend("endless news").await;
     scene.end().await;
+}
+
+/// What it announced last leads nowhere, as when it was the word of a copy that is gone for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_announces_what_leads_nowhere_is_dialled_where_it_announced_before() {
+    let mut scene = Scene::new().await;
+    let mut listener = QuicListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let before = format!("quic://{}", listener.address());
+    let (mut hand, _) = scene.session().await;
+    for hint in [before, "quic://192.0.2.1:7".to_owned()] {
+        let addresses = vec![hint.clone()];
+        let frame = codec::encode_control(&ControlFrame::Addresses { addresses });
+        hand.play(vec![Move::Say(On::Control, frame)]).await;
+        let known = async {
+            while scene.victim.record(scene.adversary).await.addresses.first() != Some(&hint) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, known).await.unwrap();
+    }
+    hand.leave();
+    scene.fill("a wrong word about itself").await;
+    let epoch = Epoch { boot: 2, nonce: 2 };
+    // The former one is dialled.
+    Hand::answer(&mut listener, ADVERSARY, epoch).await.leave();
 }
 
 /// A second machine with the peer's identity is turned away while the first one lives; what it said

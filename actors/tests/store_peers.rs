@@ -15,6 +15,7 @@ over_both_engines! {
     a_name_in_use_gets_a_suffix_or_is_refused
     a_peer_is_found_by_name_id_and_short_id
     pairing_again_adds_grants_and_takes_none_away
+    pairing_again_elsewhere_keeps_the_former_address_behind
     the_epoch_of_a_peer_shows_whether_it_is_a_copy
     the_boot_number_rises_above_what_a_peer_has_seen
     failed_attempts_are_counted_twice_a_minute_at_most_and_for_ever
@@ -160,6 +161,22 @@ async fn pairing_again_adds_grants_and_takes_none_away(mut place: Place) {
     assert_eq!(
         again.addresses,
         ["quic://127.0.0.1:7002", "quic://127.0.0.1:1"]
+    );
+    node.close().await;
+}
+
+async fn pairing_again_elsewhere_keeps_the_former_address_behind(mut place: Place) {
+    let node = place.open();
+    let peer = node.pair(2, &[]).await;
+    let mut pair = inviter(2, &[]);
+    pair.introduction.addresses = vec!["quic://127.0.0.1:1".into()];
+    node.store.pair_inviter(pair).await.unwrap();
+    node.close().await;
+    let node = place.open();
+    let record = node.store.peer(peer).await.unwrap().unwrap();
+    assert_eq!(
+        record.addresses,
+        ["quic://127.0.0.1:1", "quic://127.0.0.1:7002"]
     );
     node.close().await;
 }

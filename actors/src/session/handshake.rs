@@ -67,6 +67,8 @@ pub struct Accepted {
     pub(crate) dial_counter: u64,
     /// Where the other side was told in it to dial this node.
     pub(crate) said: Vec<String>,
+    /// The hint by which a dial came here.
+    pub(crate) hint: Option<String>,
 }
 
 /// Why a handshake gave no session.
@@ -243,7 +245,15 @@ pub(crate) async fn respond(
         established,
     } = decided;
     // ORDER: only what is said by who was let in is written down, and before its session begins.
-    let record = remember_from(wiring, record, &peer, None, Some(stages.remote())).await;
+    let from = stages.remote().ip().to_string();
+    let record = remember(wiring, record, &peer, move |record, now_ms| {
+        // Links from there find a place in a flood.
+        record.seen_from = Some(Noted {
+            text: from,
+            at_ms: now_ms,
+        });
+    })
+    .await;
     let accepted = Accepted {
         link,
         side: Side::Listener,
@@ -254,6 +264,7 @@ pub(crate) async fn respond(
         granted: record.granted.clone(),
         dial_counter,
         said,
+        hint: None,
     };
     Ok((record, accepted))
 }
@@ -364,46 +375,46 @@ async fn refuse(
     Err(HandshakeFailure::Refused(refusal))
 }
 
-/// Writes down what a peer said about itself, and tells when it runs on a copy of its store.
+/// Writes down what a peer said about itself where this node dialled it.
+pub(super) async fn remember_dialled(
+    wiring: &Wiring,
+    record: PeerRecord,
+    accepted: &Accepted,
+) -> PeerRecord {
+    let (peer, granted) = (&accepted.peer, accepted.granted.clone());
+    let said = peer.addresses.clone();
+    // By its name, or by the address that an own name of it led to.
+    let url = accepted.link.info().url();
+    let at: Vec<_> = accepted.hint.iter().cloned().chain([url]).collect();
+    remember(wiring, record, peer, move |record, _| {
+        record.granted = granted;
+        record.was_met(&said, &at);
+    })
+    .await
+}
+
+/// Writes down what a peer said about itself, and `more`; tells when it runs on a copy of its store.
 ///
 /// A store that is full or restarting must not keep sessions from beginning: what cannot be
 /// written is said in the log, and the record stays as it was.
-pub(super) async fn remember(
+async fn remember(
     wiring: &Wiring,
     record: PeerRecord,
     peer: &Introduction,
-    granted: Option<Grants>,
-) -> PeerRecord {
-    remember_from(wiring, record, peer, granted, None).await
-}
-
-/// As [`remember`], also where a dialler came from: links from there find a place in a flood.
-async fn remember_from(
-    wiring: &Wiring,
-    record: PeerRecord,
-    peer: &Introduction,
-    granted: Option<Grants>,
-    from: Option<SocketAddr>,
+    more: impl FnOnce(&mut PeerRecord, u64) + Send + 'static,
 ) -> PeerRecord {
     let addresses = peer.addresses.clone();
     let now_ms = wiring.env.now_ms();
     let update = wiring.store.update_peer(record.number, move |record| {
         // A peer that announces nothing keeps the hints that led to it once.
-        if !addresses.is_empty() {
-            record.addresses = addresses;
-        }
-        record.granted = granted.unwrap_or_else(|| record.granted.clone());
+        record.announces(&addresses);
         record.last_seen_ms = Some(now_ms);
-        if let Some(from) = from {
-            record.seen_from = Some(Noted {
-                text: from.ip().to_string(),
-                at_ms: now_ms,
-            });
-        }
+        more(record, now_ms);
     });
+    // ORDER: the epoch first, because a copy that it shows keeps the former addresses.
     // Asked together, they share one sync.
-    let (updated, verdict) =
-        tokio::join!(update, wiring.store.judge_epoch(record.number, peer.epoch));
+    let judged = wiring.store.judge_epoch(record.number, peer.epoch);
+    let (verdict, updated) = tokio::join!(biased; judged, update);
     match verdict {
         Ok(EpochVerdict::Copy { highest }) => {
             tracing::warn!(
@@ -422,11 +433,13 @@ async fn remember_from(
         Ok(_) => {}
         Err(error) => tracing::warn!(target: "packhorse::session", peer = record.name, %error),
     }
-    let updated = updated.unwrap_or_else(|_| record.clone());
-    if !record.addresses.is_empty() && record.addresses != updated.addresses {
+    let Ok(updated) = updated else {
+        return record;
+    };
+    if !record.addresses.is_empty() && !record.addresses.starts_with(&peer.addresses) {
         wiring.events.tell(Fact::AddressesChanged {
             peer: record.number,
-            text: updated.addresses.join(" "),
+            text: peer.addresses.join(" "),
         });
     }
     updated

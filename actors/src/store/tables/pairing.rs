@@ -176,9 +176,7 @@ impl Pairing<'_> {
         if let Some(name) = self.name {
             name.clone_into(&mut after.name);
         }
-        if !self.addresses.is_empty() {
-            after.addresses = self.addresses.to_vec();
-        }
+        after.announces(self.addresses);
         add_grants(&mut after.grants, grants, self.now_ms)?;
         add_grants(&mut after.granted, self.granted, self.now_ms)?;
         after.last_seen_ms = Some(self.now_ms);

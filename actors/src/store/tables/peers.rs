@@ -100,7 +100,7 @@ pub struct PeerRecord {
     pub id: NodeId,
     /// Its name here.
     pub name: String,
-    /// Where it may be dialled.
+    /// Where it may be dialled: what it announces, then what it announced before.
     pub addresses: Vec<String>,
     /// What it may do here.
     pub grants: Grants,
