@@ -117,6 +117,15 @@ impl Board {
         self.lock().get(&peer).cloned().unwrap_or_default()
     }
 
+    /// Whose sessions live, as far as is known here; nobody's from now on.
+    pub(crate) fn take_links(&self) -> Vec<PeerNumber> {
+        let mut lines = self.lock();
+        let linked = lines
+            .iter_mut()
+            .filter_map(|(peer, line)| line.link.take().map(|_| *peer));
+        linked.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerNumber, PeerLine>> {
         // A line is replaced field by field; a panic in between leaves a stale line, no broken one.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,13 +9,15 @@
 #[path = "restart_common/mod.rs"]
 mod common;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use common::{DEADLINE, Node, Scene, TO_RIGHT, TO_THIRD};
 use packhorse_actors::{
+    events::Fact,
     fault::{Fault, When},
     supervise::{Cause, TreeEnd},
 };
+use packhorse_protocol::error_class::ErrorClass;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -363,6 +365,48 @@ async fn a_writer_that_dies_between_commit_and_answer_leaves_one_copy() {
     scene.left.expect_running(&mut lives, "store", 2).await;
     scene.expect_delivered().await;
     scene.expect_incarnations("store", 2);
+    scene.end().await;
+}
+
+/// Nobody lives who could tell how they ended; for programs that watch, each has to end all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_end_with_their_supervisor_are_told_to_have_ended() {
+    let mut scene = Scene::new(false).await;
+    let mut lives = scene.left.tree().probe.listen();
+    let order = scene
+        .left
+        .order("session supervisor", When::Idle, Fault::Kill);
+    order.await;
+    let running = scene
+        .left
+        .expect_running(&mut lives, "session supervisor", 2);
+    running.await;
+    assert!(scene.send_all(1).await, "every store takes messages");
+    scene.expect_delivered().await;
+    scene.left.stop().await;
+    scene.left.start().await;
+    let events = &scene.left.tree().events;
+    let page = events.since(0, 1_024).await.expect("the ring reads");
+    let mut living = BTreeSet::new();
+    let mut ends = Vec::new();
+    for event in &page.events {
+        match &event.fact {
+            Fact::SessionStarted { peer, .. } => {
+                assert!(living.insert(*peer), "{peer:?} has two");
+            }
+            Fact::SessionEnded { peer, class, .. } => {
+                assert!(living.remove(peer), "{peer:?} has none");
+                ends.push(*class);
+            }
+            // What comes behind it belongs to the next life.
+            Fact::NodeStarted { boot } if *boot > 1 => break,
+            _ => {}
+        }
+    }
+    assert!(living.is_empty(), "{living:?} were not told to have ended");
+    let count = |class| ends.iter().filter(|end| **end == class).count();
+    assert!(count(ErrorClass::Internal) >= 2, "{ends:?}");
+    assert!(count(ErrorClass::ShuttingDown) >= 2, "{ends:?}");
     scene.end().await;
 }
 

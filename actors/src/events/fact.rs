@@ -37,7 +37,8 @@ pub enum Fact {
     Paired { peer: PeerNumber },
     /// A session with a peer lives.
     SessionStarted { peer: PeerNumber, link: String },
-    /// A session with a peer is over.
+    /// A session with a peer is over. Sessions of a process that was killed are over with the next
+    /// `node.started`.
     SessionEnded {
         peer: PeerNumber,
         class: ErrorClass,

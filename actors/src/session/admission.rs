@@ -3,8 +3,6 @@
 //! It gathers what lives and asks `slots`; when two live machines show one identity it says so
 //! where people look. Nothing here starts or stops a session.
 
-use std::sync::atomic::Ordering;
-
 use packhorse_protocol::{
     error_class::ErrorClass,
     handshake::{Introduction, SessionId, VerdictRefusal},
@@ -44,10 +42,12 @@ impl SessionSupervisor {
     ) -> Admission {
         let now_ms = self.wiring.env.monotonic_ms();
         let slot = state.slots.entry(peer).or_default();
-        let past_hello = slot
+        // ORDER: before the decision, so that no dial goes on that it was made without. Without a
+        // session that lives, only a dial that went on can keep the newcomer out.
+        let is_proving = slot
             .dial
             .as_ref()
-            .is_some_and(|dial| dial.past_hello.load(Ordering::Acquire));
+            .is_some_and(|dial| !dial.crossing.give_way());
         let newcomer = Newcomer {
             id: introduction.id,
             epoch: introduction.epoch,
@@ -58,8 +58,11 @@ impl SessionSupervisor {
                 .is_some_and(|live| Some(live.session) == alive),
         };
         let live = slot.live.as_ref().map(|live| live.facts(now_ms));
-        match slots::admit(self.wiring.me.identity.id(), newcomer, live, past_hello) {
-            Ok(()) => Admission::Granted,
+        match slots::admit(self.wiring.me.identity.id(), newcomer, live, is_proving) {
+            Ok(()) => {
+                slot.let_in_ms = Some(now_ms);
+                Admission::Granted
+            }
             Err(refusal) => {
                 if refusal.class != ErrorClass::IdentityInUse {
                     return Admission::Refused(refusal);

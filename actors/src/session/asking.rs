@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use super::{
     SessionsHandle, Wiring,
+    crossing::Crossing,
     dial::{self, DialError},
     handshake::{Accepted, HandshakeFailure},
     join::Alive,
@@ -165,14 +166,14 @@ impl Asker {
                 text: record.text.clone(),
             }),
         };
-        let past_hello = AtomicBool::new(false);
+        let crossing = Crossing::default();
         dial::dial(
             &self.wiring,
             &self.dialler,
             record.id,
             &record.hints,
             intent,
-            &past_hello,
+            &crossing,
         )
         .await
     }

@@ -4,13 +4,10 @@
 //! It never retries by itself; the retry scheduler decides when there is another one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,12 +16,13 @@ use tokio::task::JoinSet;
 
 use super::{
     Wiring,
+    crossing::{Crossing, LET_IN_WITHIN},
     exit::{Blame, SessionExit},
     greeting::{self, Greeted},
     handshake::{self, Accepted, HandshakeFailure},
 };
 use crate::{
-    link::{Link, LinkError, QuicDialler, check_route},
+    link::{Link, LinkError, QuicDialler},
     store::{PeerNumber, PeerRecord, StoreError},
 };
 
@@ -33,7 +31,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 /// The next address is tried this long after the one before, if that has not answered or failed:
 /// longer than most round trips, and 16 of them are little more than one address may take.
 const APART: Duration = Duration::from_millis(300);
-/// Addresses tried in one dial: two for each of the 4 + 4 hints that a peer can have.
+/// Addresses tried in one dial, of 4 own, 4 announced and 4 former hints that a peer can have.
 const ADDRESSES_TRIED_MAX: usize = 16;
 /// Of one name.
 const ADDRESSES_PER_HINT_MAX: usize = 4;
@@ -53,6 +51,9 @@ pub enum DialError {
     /// No address answered; the last one's error.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A dial of the peer's was let in meanwhile, and no session came of that.
+    #[error("the peer dialled too, and no session came of it in time")]
+    GaveWay,
     /// The peer's record could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,6 +91,7 @@ impl DialError {
             Self::Link(LinkError::OtherProtocol { .. }) => ErrorClass::Protocol,
             Self::Several { told, .. } => told.class(),
             Self::NoAddress | Self::Forgotten | Self::Link(_) => ErrorClass::Disconnected,
+            Self::GaveWay => ErrorClass::Busy,
             Self::Store(_) | Self::Panicked(_) => ErrorClass::Internal,
             Self::Handshake { failure, .. } => failure.class(),
         }
@@ -99,6 +101,7 @@ impl DialError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Several { told, .. } => told.blame(),
+            Self::GaveWay => Blame::Nobody,
             Self::NoAddress
             | Self::Forgotten
             | Self::Link(
@@ -149,7 +152,7 @@ pub(super) async fn dial_peer(
     dialler: &Arc<QuicDialler>,
     peer: PeerNumber,
     dial_counter: u64,
-    past_hello: &AtomicBool,
+    crossing: &Crossing,
 ) -> Result<(PeerRecord, Accepted), DialError> {
     let record = wiring.store.peer(peer).await?;
     let record = record
@@ -161,13 +164,13 @@ pub(super) async fn dial_peer(
         pairing: None,
     };
     let hints = hints_of(&record);
-    let accepted = dial(wiring, dialler, record.id, &hints, intent, past_hello).await?;
-    let granted = Some(accepted.granted.clone());
-    let record = handshake::remember(wiring, record, &accepted.peer, granted).await;
+    let accepted = dial(wiring, dialler, record.id, &hints, intent, crossing).await?;
+    let record = handshake::remember_dialled(wiring, record, &accepted).await;
     Ok((record, accepted))
 }
 
-/// What somebody here said goes before what the peer says; each once.
+/// What somebody here said goes before what the peer says, and that before what it said once; each
+/// once.
 fn hints_of(record: &PeerRecord) -> Vec<String> {
     let mut hints: Vec<String> = Vec::new();
     for hint in record.own_addresses.iter().chain(&record.addresses) {
@@ -182,14 +185,14 @@ fn hints_of(record: &PeerRecord) -> Vec<String> {
 /// before unless that has failed sooner. So one that is dead costs a moment and not its timeout.
 ///
 /// Whatever else answers at an address is passed over: another node may listen there by now.
-/// `past_hello` is set once the responder has shown who it is.
+/// Once the responder has shown who it is, `crossing` says whether it is told who dials.
 pub(super) async fn dial(
     wiring: &Wiring,
     dialler: &Arc<QuicDialler>,
     responder: NodeId,
     hints: &[String],
     intent: DialIntent,
-    past_hello: &AtomicBool,
+    crossing: &Crossing,
 ) -> Result<Accepted, DialError> {
     let mut failed = Failed::default();
     let mut candidates = Candidates::default();
@@ -229,16 +232,25 @@ pub(super) async fn dial(
             },
             Some(connected) = connecting.join_next() => match connected {
                 Ok((address, Ok(greeted))) => {
-                    past_hello.store(true, Ordering::Release);
+                    if !crossing.prove(greeted.link()) {
+                        greeted.link().close(ErrorClass::Displaced.to_u16());
+                        // The peer's link ends this dial when it is here.
+                        tokio::time::sleep(LET_IN_WITHIN).await;
+                        return Err(DialError::GaveWay);
+                    }
                     match greeting::prove(greeted).await {
-                        Ok(accepted) => return Ok(accepted),
+                        Ok(accepted) => {
+                            let hint = candidates.place_of(address);
+                            let hint = hint.and_then(|place| hints.get(place)).cloned();
+                            return Ok(Accepted { hint, ..accepted });
+                        }
                         // Sealed by the responder: its word, whatever the address.
                         Err(failure @ HandshakeFailure::Refused(_)) => {
                             return Err(DialError::Handshake { address, failure });
                         }
                         Err(failure) => failed.note(DialError::Handshake { address, failure }),
                     }
-                    past_hello.store(false, Ordering::Release);
+                    crossing.greet_again();
                 }
                 Ok((_, Err(error))) => failed.note(error),
                 Err(panic) => return Err(DialError::Panicked(panic.to_string())),
@@ -254,7 +266,8 @@ pub(super) async fn dial(
 struct Candidates {
     /// `None` while a hint is being resolved.
     places: BTreeMap<usize, Option<VecDeque<SocketAddr>>>,
-    tried: BTreeSet<SocketAddr>,
+    /// What was tried, and the place of the hint that led to it first.
+    tried: BTreeMap<SocketAddr, usize>,
 }
 
 impl Candidates {
@@ -271,13 +284,16 @@ impl Candidates {
     /// The next address to try now. Its turn has come when nothing else is under way and no hint
     /// before it is still being resolved, or when the moment is over.
     fn next(&mut self, is_idle: bool, is_due: bool) -> Option<SocketAddr> {
-        for addresses in self.places.values_mut() {
+        for (place, addresses) in &mut self.places {
             match addresses {
                 None if is_due => {}
                 None => return None,
                 Some(addresses) if is_idle || is_due => {
                     while let Some(address) = addresses.pop_front() {
-                        if self.tried.len() < ADDRESSES_TRIED_MAX && self.tried.insert(address) {
+                        if self.tried.len() < ADDRESSES_TRIED_MAX
+                            && !self.tried.contains_key(&address)
+                        {
+                            self.tried.insert(address, *place);
                             return Some(address);
                         }
                     }
@@ -286,6 +302,10 @@ impl Candidates {
             }
         }
         None
+    }
+
+    fn place_of(&self, tried: SocketAddr) -> Option<usize> {
+        self.tried.get(&tried).copied()
     }
 }
 
@@ -365,7 +385,7 @@ async fn greet(
 }
 
 async fn connect(dialler: &QuicDialler, address: SocketAddr) -> Result<Link, LinkError> {
-    check_route(address)?;
+    dialler.check_route(address)?;
     match tokio::time::timeout(CONNECT_WITHIN, dialler.dial(address)).await {
         Ok(connected) => connected,
         Err(_) => {
@@ -392,175 +412,4 @@ async fn resolve(hint: &str) -> Result<Vec<SocketAddr>, LinkError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use packhorse_protocol::{handshake::VerdictRefusal, identity::IdentityKey};
-
-    use super::*;
-
-    fn v4(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, last], 7))
-    }
-
-    fn v6(last: u16) -> SocketAddr {
-        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 7))
-    }
-
-    #[test]
-    fn what_somebody_here_said_goes_first_and_nothing_is_dialled_twice() {
-        let id = IdentityKey::from_seed(&[1; 32]).id();
-        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let record = PeerRecord {
-            addresses: texts(&["quic://a:1", "quic://b:1"]),
-            own_addresses: texts(&["quic://c:1", "quic://b:1"]),
-            ..PeerRecord::new(PeerNumber(1), id, "peer", 1)
-        };
-        assert_eq!(
-            hints_of(&record),
-            ["quic://c:1", "quic://b:1", "quic://a:1"]
-        );
-    }
-
-    #[test]
-    fn both_families_are_tried_in_turn() {
-        let found = vec![v6(1), v6(2), v6(3), v4(1)];
-        assert_eq!(interleaved(found), [v6(1), v4(1), v6(2), v6(3)]);
-        assert_eq!(
-            interleaved(vec![v4(1), v6(1), v4(2)]),
-            [v4(1), v6(1), v4(2)]
-        );
-        assert_eq!(interleaved(Vec::new()), []);
-    }
-
-    #[test]
-    fn addresses_have_their_turn_in_the_order_of_the_hints() {
-        let mut candidates = Candidates::default();
-        (0..3).for_each(|place| candidates.expect(place));
-        candidates.found(1, vec![v4(1), v4(2)]);
-        // The first hint may still lead somewhere.
-        assert_eq!(candidates.next(true, false), None);
-        assert_eq!(candidates.next(true, true), Some(v4(1)));
-        // Another one is under way, and its moment is not over.
-        candidates.found(0, vec![v4(1), v4(3)]);
-        assert_eq!(candidates.next(false, false), None);
-        assert_eq!(candidates.next(false, true), Some(v4(3)), "each once");
-        assert_eq!(candidates.next(true, false), Some(v4(2)));
-        assert_eq!(candidates.next(true, false), None, "one is being resolved");
-        candidates.found(2, (1..=9).map(v4).collect());
-        let rest: Vec<_> = std::iter::from_fn(|| candidates.next(true, false)).collect();
-        assert_eq!(
-            rest,
-            [v4(4)],
-            "four of one name, three of them tried before"
-        );
-    }
-
-    #[test]
-    fn a_dial_tries_no_more_than_its_limit() {
-        let mut candidates = Candidates::default();
-        for place in 0..8 {
-            candidates.expect(place);
-            let place = u8::try_from(place).unwrap();
-            candidates.found(
-                place.into(),
-                (1..=4).map(|last| v4(place * 4 + last)).collect(),
-            );
-        }
-        let tried = std::iter::from_fn(|| candidates.next(true, true)).count();
-        assert_eq!(tried, ADDRESSES_TRIED_MAX);
-    }
-
-    #[test]
-    fn the_error_that_left_this_machine_counts_and_the_others_are_named() {
-        let resolve = |hint: &str| LinkError::Resolve {
-            hint: hint.to_owned(),
-            reason: "unknown".to_owned(),
-        };
-        let unreachable = |address| LinkError::Unreachable {
-            address,
-            reason: "nothing within 4 s".to_owned(),
-        };
-        let mut failed = Failed::default();
-        failed.note(resolve("quic://barn:7").into());
-        assert_eq!(
-            failed.told().to_string(),
-            "cannot resolve quic://barn:7: unknown"
-        );
-        let mut failed = Failed::default();
-        failed.note(unreachable(v4(1)).into());
-        failed.note(resolve("quic://barn:7").into());
-        let told = failed.told();
-        assert_eq!(told.blame(), Blame::There);
-        assert_eq!(
-            told.to_string(),
-            "no answer from 192.0.2.1:7: nothing within 4 s; cannot resolve quic://barn:7: unknown"
-        );
-        let mut failed = Failed::default();
-        (1..=16).for_each(|last| failed.note(unreachable(v4(last)).into()));
-        let text = failed.told().to_string();
-        assert!(text.ends_with("; and 10 more"), "{text}");
-        assert!(text.len() < 400);
-    }
-
-    #[test]
-    fn a_dial_that_did_not_leave_this_machine_is_not_the_peers_failure() {
-        let address = SocketAddr::from(([192, 0, 2, 1], 1));
-        let reason = || "why".to_owned();
-        let handshake = |failure| DialError::Handshake { address, failure };
-        let refused = |class| {
-            handshake(HandshakeFailure::Refused(VerdictRefusal {
-                class,
-                code: 1,
-                reason: reason(),
-                retry_after_ms: 0,
-            }))
-        };
-        let hint = reason();
-        let table = [
-            (DialError::NoAddress, Blame::Here),
-            (DialError::Panicked(reason()), Blame::Here),
-            (DialError::Store(StoreError::Closed), Blame::Here),
-            (
-                LinkError::Resolve {
-                    hint,
-                    reason: reason(),
-                }
-                .into(),
-                Blame::Here,
-            ),
-            (
-                LinkError::NoRoute {
-                    address,
-                    reason: reason(),
-                }
-                .into(),
-                Blame::Here,
-            ),
-            (
-                LinkError::Unreachable {
-                    address,
-                    reason: reason(),
-                }
-                .into(),
-                Blame::There,
-            ),
-            (
-                handshake(HandshakeFailure::TimedOut(CONNECT_WITHIN)),
-                Blame::There,
-            ),
-            (handshake(LinkError::Lost(reason()).into()), Blame::There),
-            (
-                handshake(HandshakeFailure::Store(StoreError::Closed)),
-                Blame::Here,
-            ),
-            (refused(ErrorClass::Authentication), Blame::There),
-            (refused(ErrorClass::IdentityInUse), Blame::There),
-            (refused(ErrorClass::Internal), Blame::There),
-            (refused(ErrorClass::Busy), Blame::Nobody),
-            (refused(ErrorClass::Displaced), Blame::Nobody),
-            (refused(ErrorClass::ShuttingDown), Blame::Nobody),
-        ];
-        for (error, blame) in table {
-            assert_eq!(error.blame(), blame, "{error:?}");
-        }
-    }
-}
+mod tests;

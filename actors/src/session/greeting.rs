@@ -17,7 +17,7 @@ use super::{
     Wiring,
     handshake::{Accepted, HANDSHAKE_WITHIN, HandshakeFailure, STRANGER_CLOSED},
 };
-use crate::link::{Link, LinkError, ReceiveHalf, SendHalf};
+use crate::link::{Link, LinkError, LinkHandle, ReceiveHalf, SendHalf};
 
 /// A link whose other end has shown that it is the responder; it does not know yet who dials.
 #[derive(Debug)]
@@ -29,6 +29,13 @@ pub(super) struct Greeted {
     proof: Vec<u8>,
     dial_counter: u64,
     said: Vec<String>,
+}
+
+impl Greeted {
+    /// The way to close it.
+    pub(super) fn link(&self) -> LinkHandle {
+        self.link.handle()
+    }
 }
 
 /// Dials' side, until the other end has shown that it is `responder`. It may be done at several
@@ -120,6 +127,7 @@ pub(super) async fn prove(greeted: Greeted) -> Result<Accepted, HandshakeFailure
             granted,
             dial_counter,
             said,
+            hint: None,
         }),
         Answer::Refused(refusal) => {
             link.close(STRANGER_CLOSED);

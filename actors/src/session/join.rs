@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,6 +23,7 @@ use ractor::RpcReplyPort;
 
 use super::{
     SessionsHandle, Wiring,
+    crossing::Crossing,
     dial::{self, DialError},
     handshake::Accepted,
 };
@@ -154,7 +155,7 @@ impl Joining {
                 alive,
                 pairing: Some(pairing),
             };
-            let past_hello = AtomicBool::new(false);
+            let crossing = Crossing::default();
             let hints = self.ticket.hints();
             let dialled = dial::dial(
                 &self.wiring,
@@ -162,7 +163,7 @@ impl Joining {
                 inviter,
                 hints,
                 intent,
-                &past_hello,
+                &crossing,
             )
             .await;
             match dialled {

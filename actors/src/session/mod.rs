@@ -14,6 +14,7 @@ mod admission;
 mod announced;
 mod asking;
 mod copies;
+mod crossing;
 mod dial;
 mod driver;
 mod ephemeral;
@@ -86,6 +87,9 @@ pub struct Wiring {
     pub requests: RequestsHandle,
     /// Who this node is.
     pub me: Arc<Me>,
+    /// Which incarnation of a session it is made for.
+    #[cfg(feature = "sim")]
+    pub incarnation: u64,
 }
 
 /// Who this node is, for the life of the process.

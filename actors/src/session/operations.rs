@@ -12,6 +12,8 @@ impl Driver {
     pub(super) fn on_operation(&mut self, output: Output) {
         let store = self.wiring.store.clone();
         let peer = self.peer;
+        #[cfg(feature = "sim")]
+        self.tell_work(&output);
         match output {
             Output::ReadLines { lane } => self.operations.spawn(async move {
                 let spans = store.lines(peer, lane).await?;
@@ -71,5 +73,20 @@ impl Driver {
             }),
             _ => return,
         };
+    }
+
+    /// For whoever holds that a session which was displaced does nothing.
+    #[cfg(feature = "sim")]
+    fn tell_work(&self, output: &Output) {
+        let what = match output {
+            Output::Load { .. } => "load",
+            Output::Store { .. } => "store",
+            Output::Settle { .. } => "settle",
+            Output::Confirm { .. } => "confirm",
+            _ => return,
+        };
+        let (name, wiring) = (format!("session {}", self.peer.0), &self.wiring);
+        let works = crate::supervise::Life::Works(what);
+        wiring.probe.tell(&name, wiring.incarnation, works);
     }
 }

@@ -4,6 +4,8 @@
 //! once settle on one session without talking about it.
 //! Nothing here starts or stops anything.
 
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::{
     epoch::Epoch, error_class::ErrorClass, handshake::VerdictRefusal, node_id::NodeId, stream::Side,
 };
@@ -55,7 +57,7 @@ pub(super) fn admit(
     me: NodeId,
     newcomer: Newcomer,
     live: Option<LiveFacts>,
-    dialling_past_hello: bool,
+    dial_is_proving: bool,
 ) -> Result<(), VerdictRefusal> {
     if let Some(live) = live {
         let copy = live.peer_epoch.nonce != newcomer.epoch.nonce
@@ -77,13 +79,17 @@ pub(super) fn admit(
             ));
         }
     }
+    #[cfg(feature = "sim")]
+    if mutant::is(Mutant::BothCrossingLinks) {
+        return Ok(());
+    }
     let just_dialled = live.is_some_and(|live| {
         live.side == Side::Dialler
             && !newcomer.knows_live
             && live.peer_epoch == newcomer.epoch
             && live.age_ms < CROSSING_MS
     });
-    if (dialling_past_hello || just_dialled) && me < newcomer.id {
+    if (dial_is_proving || just_dialled) && me < newcomer.id {
         return Err(refusal(
             ErrorClass::Busy,
             "crossing dial",

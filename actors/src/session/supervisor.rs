@@ -12,11 +12,13 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+#[cfg(feature = "sim")]
+use packhorse_protocol::mutant::{self, Mutant};
 use packhorse_protocol::{error_class::ErrorClass, stream::Side};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -26,6 +28,7 @@ use super::{
     actor::{SessionActor, SessionMsg},
     admission::IS_COPY,
     asking::Asker,
+    crossing::Crossing,
     dial::{self, DialError},
     exit::SessionExit,
     handle::SessionsMsg,
@@ -115,11 +118,14 @@ impl SessionSupervisor {
             line.set_state(PeerState::Dialling, now_ms);
         });
         let number = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
-        let past_hello = Arc::new(AtomicBool::new(false));
+        let crossing = Arc::new(Crossing::default());
+        if slot.expects_link(self.wiring.env.monotonic_ms()) {
+            crossing.give_way();
+        }
         let wiring = self.wiring.clone();
         let dialler = Arc::clone(&self.dialler);
         let myself = myself.clone();
-        let reached = Arc::clone(&past_hello);
+        let at = Arc::clone(&crossing);
         let turns = Arc::clone(&self.turns);
         let task = state.tasks.spawn(async move {
             let Ok(_turn) = turns.acquire().await else {
@@ -127,9 +133,7 @@ impl SessionSupervisor {
             };
             // A panic must end the dial like any other failure, or the peer is never dialled again.
             let mut inner = JoinSet::new();
-            inner.spawn(
-                async move { dial::dial_peer(&wiring, &dialler, peer, number, &reached).await },
-            );
+            inner.spawn(async move { dial::dial_peer(&wiring, &dialler, peer, number, &at).await });
             let result = match inner.join_next().await {
                 Some(Ok(result)) => result,
                 Some(Err(panic)) => Err(DialError::Panicked(panic.to_string())),
@@ -144,7 +148,7 @@ impl SessionSupervisor {
         });
         slot.dial = Some(DialUnderWay {
             number,
-            past_hello,
+            crossing,
             task,
         });
     }
@@ -206,8 +210,13 @@ impl SessionSupervisor {
             accepted.link.close(ErrorClass::Displaced.to_u16());
             return Ok(());
         }
+        #[cfg(feature = "sim")]
+        if mutant::is(Mutant::BothCrossingLinks) && held.is_none_or(|at| at.side != newcomer.side) {
+            return self.begin(myself, slot, record, accepted).await;
+        }
+        slot.let_in_ms = None;
         if let Some(dial) = slot.dial.take() {
-            dial.task.abort();
+            dial.give_up(ErrorClass::Displaced);
         }
         if let Some((_, never_lived)) = slot.next.take() {
             never_lived.link.close(ErrorClass::Displaced.to_u16());
@@ -236,15 +245,19 @@ impl SessionSupervisor {
         let facts = facts(&accepted);
         let session = accepted.session;
         let info = accepted.link.info().clone();
-        let actor = SessionActor {
-            wiring: self.wiring.clone(),
-            peer,
-            supervisor: myself.clone(),
-        };
         let (outlet, inlet) = Outlet::new();
         let name = format!("session {}", peer.0);
         let watch = self.wiring.census.enter(SESSIONS, &name);
         let incarnation = watch.incarnation();
+        let actor = SessionActor {
+            wiring: Wiring {
+                #[cfg(feature = "sim")]
+                incarnation,
+                ..self.wiring.clone()
+            },
+            peer,
+            supervisor: myself.clone(),
+        };
         let birth = Birth::new(myself.get_cell(), watch.clone(), self.wiring.life.clone());
         // All of a session's messages come from its driver and from here, and are few.
         let actor = match birth.spawn(actor, (accepted, inlet), |_| true).await {
@@ -378,6 +391,19 @@ impl SessionSupervisor {
         });
     }
 
+    /// Tells the end of every session that nobody else tells: each that was told to have begun ends
+    /// for those who watch, too.
+    fn tell_ended(&self, class: ErrorClass, reason: &str) {
+        for peer in self.wiring.board.take_links() {
+            let reason = reason.to_owned();
+            self.wiring.events.tell(Fact::SessionEnded {
+                peer,
+                class,
+                reason,
+            });
+        }
+    }
+
     /// Works out what others should dial now, and tells it.
     fn on_moved(&self, state: &SessionSupervisorState) {
         let me = &self.wiring.me;
@@ -410,6 +436,11 @@ impl Actor for SessionSupervisor {
         _myself: ActorRef<Self::Msg>,
         (): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        // ORDER: before any session of this incarnation can begin. The board outlives them.
+        self.tell_ended(
+            ErrorClass::Internal,
+            "it died with what supervises the sessions",
+        );
         let mut state = SessionSupervisorState::default();
         let asker = Asker {
             wiring: self.wiring.clone(),
@@ -559,6 +590,8 @@ impl Actor for SessionSupervisor {
                 session.actor.kill();
             }
         }
+        // Their ends come behind this actor's own.
+        self.tell_ended(ErrorClass::ShuttingDown, "this node stops");
         Ok(())
     }
 }
