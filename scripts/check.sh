@@ -15,7 +15,7 @@ set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-readonly steps_all=(fetch fmt clippy test fault doctest doc deny)
+readonly steps_all=(fetch fmt clippy test fault sim doctest doc deny)
 readonly nextest_version=0.9.143
 readonly deny_version=0.20.2
 # A tool takes one to three minutes on two cores; past this the registry or the machine hangs.
@@ -90,8 +90,22 @@ step_test() {
 # The build that can be told to fail: its own clippy, and the tests that need it. It comes after the
 # default build, which is the one that is shipped and carries none of it.
 step_fault() {
-    cargo clippy --locked --workspace --all-targets --features fault -- -D warnings || return 1
-    cargo nextest run --locked --workspace --features fault --profile ci -E 'binary(restart) + binary(insight)'
+    cargo clippy --locked --workspace --all-targets \
+        --features sim,packhorse-protocol/testing -- -D warnings || return 1
+    cargo nextest run --locked --workspace --profile ci \
+        --features sim,packhorse-protocol/testing \
+        -E 'binary(restart) + binary(insight) + binary(mutants) + binary(sim_rules)'
+}
+
+# Simulated networks of whole nodes: fixed seeds, known faults that have to be seen, and, without a
+# say in the outcome, seeds of this commit's own.
+step_sim() {
+    if [[ "$(uname -s)" != Linux ]] || ! command -v cc >/dev/null || ! command -v timeout >/dev/null; then
+        echo "skipped: it needs Linux, cc and timeout" >"$scratch/note"
+        return 3
+    fi
+    scripts/sim.sh gate || return 1
+    scripts/sim.sh report
 }
 
 step_doctest() {
