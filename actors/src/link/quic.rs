@@ -276,8 +276,7 @@ impl QuicDialler {
         })
     }
 
-    /// Whether this machine knows a way to an address; see [`check_route`]. A simulated one knows
-    /// its whole network.
+    /// Whether this machine knows a way to an address. A simulated one knows its whole network.
     ///
     /// # Errors
     /// [`LinkError::NoRoute`].
