@@ -345,6 +345,11 @@ impl World<'_> {
                 continue;
             }
             machine.tell(Command::Spare);
+            // A disk that was put back is as full and as slow as it was when it was copied.
+            let disk = machine.disk.borrow().clone();
+            disk.set_free(FREE_UNLESS_FULL);
+            disk.set_full(false);
+            disk.set_latency(LATENCY_MS.0, LATENCY_MS.1);
             if self.is_up[number] {
                 // A cut that was ordered and did not come.
                 machine.disk.borrow().cut_after(u64::MAX);
@@ -359,8 +364,8 @@ impl World<'_> {
         own.all(|machine| machine.remains.borrow().is_some()) && self.at_odds().is_none()
     }
 
-    /// Two of which only one has a session with the other, or a handshake that is under way. A
-    /// session may outlive its other end until that is missed.
+    /// Two of which only one has a session with the other, a handshake that is under way, or a lease
+    /// that runs. A session may outlive its other end until that is missed, and a lease its consumer.
     fn at_odds(&self) -> Option<String> {
         let remains = |node: Node| self.machines[node].remains.borrow();
         for pair in &self.plan.topology.pairs {
@@ -380,8 +385,18 @@ impl World<'_> {
             let depths = remains.as_ref().map(|remains| &remains.depths);
             depths.is_some_and(|depths| depths.half_open + depths.cheap + depths.costly > 0)
         };
-        let node = (0..self.plan.topology.nodes.len()).find(begins)?;
-        Some(format!("a handshake with node {node} does not end"))
+        let mut nodes = 0..self.plan.topology.nodes.len();
+        if let Some(node) = nodes.clone().find(begins) {
+            return Some(format!("a handshake with node {node} does not end"));
+        }
+        let is_lent = |node: &Node| {
+            let remains = remains(*node);
+            remains
+                .as_ref()
+                .is_some_and(|remains| !remains.leased.is_empty())
+        };
+        let node = nodes.find(is_lent)?;
+        Some(format!("somebody has messages of node {node} for ever"))
     }
 
     // Processes.
