@@ -24,7 +24,7 @@ use crate::one;
 ///
 /// The transport's simulated socket (s2n-quic-platform 0.91, `io/turmoil.rs`) spins for ever when the
 /// 1,024th entry of its ring is filled by the last datagram that waits: it goes on waiting for room
-/// that it has. About one seed in 1,500 ends so. It cannot be told from a loop of ours, so it is told.
+/// that it has. About one seed in 1,200 ends so. It cannot be told from a loop of ours, so it is told.
 const RUN_SECONDS_MAX: u64 = 60;
 /// Of so many runs one may end so, and two more.
 const STUCK_ONCE_IN: u64 = 100;
