@@ -175,6 +175,20 @@ impl SendHalf {
         Ok(self.0.send(bytes).await?)
     }
 
+    /// Hands the stream's last bytes to the transport.
+    ///
+    /// Who has read them may stop reading before this side has said that they were the last; that
+    /// is no failure of either side's.
+    ///
+    /// # Errors
+    /// [`LinkError::Lost`] when the link or the stream was gone before.
+    pub async fn send_last(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        self.send(bytes).await?;
+        // Nothing is lost with it: the bytes are on their way.
+        let _ = self.finish();
+        Ok(())
+    }
+
     /// Says that nothing more will come; what was handed over is still delivered.
     ///
     /// # Errors

@@ -198,8 +198,7 @@ pub(crate) async fn respond(
         let (awaiting, reply) = match responder.on_hello(&hello, random) {
             Ok(replied) => replied,
             Err(HelloRejected::NoCommonVersion(answer)) => {
-                send.send(answer.into()).await?;
-                send.finish()?;
+                send.send_last(answer.into()).await?;
                 return Err(HandshakeFailure::NoCommonVersion);
             }
             Err(_) => return Err(HandshakeFailure::Stranger),
@@ -324,8 +323,7 @@ async fn decide(
     let said = local.addresses.clone();
     let (verdict, established) = decision.accept(local, &grants)?;
     stages.accepted();
-    send.send(verdict.into()).await?;
-    send.finish()?;
+    send.send_last(verdict.into()).await?;
     if let Some(ticket_id) = ticket_id {
         let compare = established.compare.clone();
         let noted = wiring.store.note_compare(ticket_id, peer.id, compare);
@@ -370,8 +368,8 @@ async fn refuse(
     send: &mut SendHalf,
     refusal: VerdictRefusal,
 ) -> Result<Decided, HandshakeFailure> {
-    send.send(decision.refuse(refusal.clone()).into()).await?;
-    send.finish()?;
+    let verdict = decision.refuse(refusal.clone());
+    send.send_last(verdict.into()).await?;
     Err(HandshakeFailure::Refused(refusal))
 }
 
