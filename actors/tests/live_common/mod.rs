@@ -27,8 +27,9 @@ use packhorse_protocol::{
 };
 use tokio::task::JoinSet;
 
-/// Far above what anything here takes, far below what a person waits.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// Far above what anything here takes, far below what a person waits. Longer than a refused dial
+/// rests: what comes right with the next one is no failure.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(50);
 
 /// A node that can be started again on what it left behind.
 pub(crate) struct Node {
