@@ -251,7 +251,7 @@ async fn what_a_consumer_left_behind_is_handed_out_again(program: Program) -> bo
 /// Pairs that have something for each other at the same moment, until two sessions of one pair were
 /// seen to live side by side, or a few times.
 async fn crossing_dials_end_in_one_session(program: Program) -> bool {
-    for t in 0..program.tries() {
+    for _ in 0..program.tries() {
         let (one, two) = (
             live_common::Node::start(1).await,
             live_common::Node::start(2).await,
