@@ -87,6 +87,14 @@ impl Ticket {
         &self.hints
     }
 
+    /// The same invitation with other hints, for who reaches the inviter elsewhere than it says.
+    ///
+    /// # Errors
+    /// As [`Ticket::new`].
+    pub fn with_hints(&self, hints: Vec<String>) -> Result<Self, TicketError> {
+        Self::new(self.inviter, self.id, *self.secret.bytes(), hints)
+    }
+
     /// What proves the ticket, and what the inviter keeps of it.
     #[must_use]
     pub fn key(&self) -> TicketKey {
@@ -274,6 +282,10 @@ mod tests {
     fn the_key_is_neither_the_secret_nor_that_of_another_ticket() {
         let one = ticket(&[]).expect("short");
         assert_ne!(one.key().as_bytes(), &[3; 32]);
+        let led = one.with_hints(vec!["quic://b:2".into()]).expect("short");
+        assert_eq!((led.inviter(), led.id()), (one.inviter(), one.id()));
+        assert_eq!(led.hints(), ["quic://b:2"]);
+        assert_eq!(led.key().as_bytes(), one.key().as_bytes());
         let two = Ticket::new(one.inviter(), [2; 16], [4; 32], vec![]).expect("short");
         assert_ne!(one.key().as_bytes(), two.key().as_bytes());
         let kept = TicketKey::from_bytes(one.key().as_bytes());
