@@ -29,6 +29,7 @@ pub mod exit;
 mod headers;
 pub mod identity;
 pub mod insight;
+pub mod lab;
 pub mod listing;
 pub mod message;
 pub mod node;

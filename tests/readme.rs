@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use packhorse::ReceiptId;
+use packhorse::lab::Scenario;
 use packhorse::settings::Settings;
 use support::command::{Output, receive_by, run};
 use support::deadline::{SOON, until};
@@ -377,11 +378,27 @@ fn the_program_of_the_readme_compiles() {
 
 #[test]
 fn the_settings_of_the_readme_are_understood() {
-    let all = blocks_in("toml");
+    let mut all = blocks_in("toml");
+    all.retain(|block| !is_scenario(block));
     assert_eq!(all.len(), 1, "the README has one settings file");
     let settings = Settings::parse(Path::new("README.md"), all[0].as_bytes());
     let settings = settings.expect("settings");
     assert!(settings.name.is_some() && settings.topics.len() == 2);
+}
+
+#[test]
+fn the_scenario_of_the_readme_is_understood() {
+    let mut all = blocks_in("toml");
+    all.retain(|block| is_scenario(block));
+    assert_eq!(all.len(), 1, "the README has one scenario");
+    let scenario = Scenario::parse(Path::new("README.md"), all[0].as_bytes());
+    let scenario = scenario.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((scenario.nodes.len(), scenario.steps.len()), (2, 7));
+}
+
+/// No settings file has steps.
+fn is_scenario(block: &str) -> bool {
+    block.contains("\nsteps = ")
 }
 
 #[test]

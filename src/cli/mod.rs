@@ -23,6 +23,7 @@ mod id;
 mod invite;
 mod invites;
 mod join;
+mod lab;
 mod lines;
 mod listing;
 mod metrics;
@@ -191,6 +192,11 @@ enum Command {
     },
     /// Run three real nodes, kill them, and count what was lost
     Demo(demo::DemoArgs),
+    /// Run clusters of real nodes on this machine as scenario files say
+    Lab {
+        #[command(subcommand)]
+        command: lab::LabCommand,
+    },
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -212,7 +218,10 @@ struct ListArgs {
 impl Cli {
     /// Whether the command runs a node or children of its own.
     pub(crate) fn is_long_running(&self) -> bool {
-        matches!(self.command, Command::Up(_) | Command::Demo(_))
+        matches!(
+            self.command,
+            Command::Up(_) | Command::Demo(_) | Command::Lab { .. }
+        )
     }
 }
 
@@ -231,6 +240,7 @@ async fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
     match cli.command {
         Command::Completions(args) => return completions::run(&args, screen),
         Command::Demo(args) => return Box::pin(demo::run(&args, screen)).await,
+        Command::Lab { command } => return lab::run(command, screen).await,
         _ => {}
     }
     let folder = folder::DataFolder::choose(cli.data_dir)?;
@@ -309,6 +319,7 @@ async fn ask(
         | Command::Work(_)
         | Command::Events(_)
         | Command::Demo(_)
+        | Command::Lab { .. }
         | Command::Completions(_) => Ok(Exit::Done),
     }
 }
@@ -392,6 +403,10 @@ mod tests {
             "packhorse status --json",
             "packhorse completions bash",
             "packhorse demo",
+            "packhorse lab run a.toml b.toml --seed 7 --keep --junit j.xml --jsonl",
+            "packhorse lab check a.toml b.toml --json",
+            "packhorse lab new storm",
+            "packhorse lab schema",
             "packhorse id --new --passphrase-file f",
             "packhorse passphrase set --file f --old-file g",
             "packhorse passphrase remove",

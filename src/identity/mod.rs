@@ -38,7 +38,7 @@ pub use self::passphrase::{PASSPHRASE_BYTES_MAX, Passphrase};
 pub const IDENTITY_FILE: &str = "identity.key";
 
 /// What shows that a store is in the folder.
-const STORE_FOLDER: &str = "db";
+pub(crate) const STORE_FOLDER: &str = "db";
 
 const HEAD: &str = "packhorse identity 1";
 

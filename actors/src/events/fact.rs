@@ -161,6 +161,11 @@ const KINDS: [(u16, &str); 33] = [
 ];
 
 impl Fact {
+    /// Every kind as a word, in the order of their numbers.
+    pub fn kinds() -> impl Iterator<Item = &'static str> + Clone {
+        KINDS.iter().map(|(_, word)| *word)
+    }
+
     /// The fact's kind as a word, for example `session.started`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
