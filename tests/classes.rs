@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use support::deadline::SOON;
 use support::document::{check_keys, total};
-use support::{Lab, Node, SEND_ALL, until};
+use support::shop::shop;
+use support::{Lab, Node, until};
 
 fn messages(listing: &Value) -> &Vec<Value> {
     listing["messages"].as_array().expect("a list")
@@ -55,14 +56,6 @@ fn id(receipt: &Value) -> String {
         .as_str()
         .expect("a receipt id")
         .to_owned()
-}
-
-/// Two nodes; messages of `left` may start commands on `right`.
-fn shop(lab: &mut Lab) -> (Node, Node) {
-    let (left, right) = (lab.start("left"), lab.start("right"));
-    let ticket = right.invite_with(&["--grant", SEND_ALL, "--grant", "execute:*"]);
-    left.join(&ticket, "right").expect(0);
-    (left, right)
 }
 
 // --- ephemeral ---

@@ -8,37 +8,14 @@
 
 mod support;
 
-use std::fs::{DirBuilder, create_dir_all, remove_dir_all, remove_file};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::fs::{remove_dir_all, remove_file};
 
+use packhorse::lab::image::restore;
 use serde_json::Value;
 
 use support::deadline::SOON;
 use support::lab::pair;
 use support::{Lab, Node, SEND_ALL, until};
-
-/// Copies a data folder with its modes. A socket is not copied.
-fn copy_folder(from: &Path, to: &Path) {
-    let _ = remove_dir_all(to);
-    create_dir_all(to.parent().expect("the scratch folder")).expect("the scratch folder");
-    DirBuilder::new()
-        .mode(0o700)
-        .create(to)
-        .expect("a new folder");
-    for entry in std::fs::read_dir(from).expect("our folder") {
-        let entry = entry.expect("our folder");
-        let (kind, target) = (
-            entry.file_type().expect("our file"),
-            to.join(entry.file_name()),
-        );
-        if kind.is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), target).expect("our file");
-        }
-    }
-}
 
 /// What a node told under this kind.
 fn events(node: &Node, kind: &str) -> Vec<String> {
@@ -74,7 +51,7 @@ fn a_cloned_disk_is_refused_while_the_other_lives_and_takes_a_new_identity() {
     left.stop();
     let address = format!("127.0.0.1:{}", lab.port());
     let mut twin = Node::new("left", lab.file("twin"), Some(address));
-    copy_folder(left.data_dir(), twin.data_dir());
+    restore(left.data_dir(), twin.data_dir()).expect("a copy");
     left.start();
     left.until_state("right", "connected");
     right.until_state("left", "connected");
@@ -125,7 +102,7 @@ fn a_restored_sender_doubles_nothing_and_tells_the_truth_about_what_had_left() {
     }
     left.stop();
     let backup = lab.file("backup");
-    copy_folder(left.data_dir(), &backup);
+    restore(left.data_dir(), &backup).expect("a copy");
     // The life that will be lost.
     left.start();
     right.start();
@@ -136,7 +113,7 @@ fn a_restored_sender_doubles_nothing_and_tells_the_truth_about_what_had_left() {
     left.stop();
     right.stop();
 
-    copy_folder(&backup, left.data_dir());
+    restore(&backup, left.data_dir()).expect("a copy");
     left.start();
     let replaced = left.json(&[
         "send",
@@ -189,13 +166,13 @@ fn a_restored_receiver_names_what_it_lost_and_takes_nothing_twice() {
     left.send_stored("right", "news", "one");
     right.stop();
     let backup = lab.file("backup");
-    copy_folder(right.data_dir(), &backup);
+    restore(right.data_dir(), &backup).expect("a copy");
     right.start();
     for text in ["two", "three"] {
         left.send_stored("right", "news", text);
     }
     right.stop();
-    copy_folder(&backup, right.data_dir());
+    restore(&backup, right.data_dir()).expect("a copy");
     right.start();
     // Something that waits, so that it dials again should its first dial find the other side busy.
     right.send_stored("left", "bills", "back");
@@ -271,6 +248,9 @@ fn sessions(node: &Node) -> usize {
 fn nodes_that_dial_each_other_at_once_settle_on_one_session() {
     let mut lab = Lab::new();
     let (mut left, mut right) = lab.pair("left", "right");
+    // Counted below: who is stopped as soon as it was paired may not have begun that one.
+    left.until_state("right", "connected");
+    right.until_state("left", "connected");
     for round in 0..6 {
         left.stop();
         right.stop();

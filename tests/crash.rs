@@ -158,7 +158,7 @@ fn drive_lines(node: &Lines<'_>, course: &Course, mut random: Random) -> (Book, 
             let mut command = node.spawn(&prefix, &lines);
             // Half of the runs are left alone, or a slow machine would never finish one.
             let patience = match random.below(2) {
-                0 => random.millis_below(300),
+                0 => random.within(Duration::from_millis(300)),
                 _ => SOON,
             };
             let Some(output) = command.ended_within(patience) else {
@@ -225,7 +225,7 @@ fn strike(left: &mut Node, right: &mut Node, course: &Course, random: &mut Rando
             right.kill();
         }
         kills[victims] += 1;
-        pause(random.millis_below(60));
+        pause(random.within(Duration::from_millis(60)));
         if is_left {
             left.start();
         }
@@ -256,7 +256,7 @@ fn await_moment(right: &Node, course: &Course, random: &mut Random) {
                 (total(&stored()?) >= wanted).then_some(())
             });
         }
-        _ => pause(random.millis_below(150)),
+        _ => pause(random.within(Duration::from_millis(150))),
     }
 }
 
@@ -353,7 +353,7 @@ fn a_send_during_a_kill_is_stored_once_if_it_was_answered_and_at_most_once_if_no
     for number in 0..12 {
         let payload = format!("{number} bale");
         let send = left.spawn(&["send", "right", "orders", &payload], "");
-        pause(random.millis_below(30));
+        pause(random.within(Duration::from_millis(30)));
         left.kill();
         let output = send.finish(SOON);
         match output.code {
@@ -383,7 +383,7 @@ fn pairing_that_was_killed_is_finished_by_the_same_ticket() {
         let words = support::lab::join_words(&ticket, "left");
         let join = right.spawn(&words, "");
         // A pairing takes some tens of milliseconds from the start of the command.
-        pause(random.millis_below(80));
+        pause(random.within(Duration::from_millis(80)));
         let is_left = round % 2 == 0;
         let victim = if is_left { &mut left } else { &mut right };
         victim.kill();
@@ -415,7 +415,7 @@ fn a_node_killed_while_it_starts_starts_the_next_time() {
     left.kill();
     for _ in 0..10 {
         let start = left.spawn(&["up", "--json"], "");
-        let moment = Deadline::after(random.millis_below(150));
+        let moment = Deadline::after(random.within(Duration::from_millis(150)));
         pause(moment.left());
         start.kill();
     }

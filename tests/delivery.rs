@@ -194,7 +194,10 @@ fn an_interrupted_run_of_lines_is_repeated_without_doubling() {
     let mut kills = 0;
     for _ in 0..20 {
         let mut run = left.spawn_lines("right", "orders", "job", &lines);
-        if run.ended_within(random.millis_below(120)).is_none() {
+        if run
+            .ended_within(random.within(Duration::from_millis(120)))
+            .is_none()
+        {
             run.kill();
             kills += 1;
         }

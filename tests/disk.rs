@@ -7,13 +7,15 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use packhorse::lab::Disk;
 use serde_json::Value;
 
 use support::deadline::{SOON, pause};
-use support::tmpfs::Tmpfs;
+use support::skip::skipped;
 use support::{Api, CallError, Lab, Node, until};
 
 /// Storage full.
@@ -26,6 +28,19 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a request is repeated that was refused.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const PAYLOAD_BYTES: usize = 4_096;
+
+/// A disk at this path, which is made. `None`, after a word on stderr, where there can be none.
+fn small_disk(path: &Path, test: &str) -> Option<Disk> {
+    std::fs::create_dir(path).expect("a place to mount at");
+    match Disk::mount(path, DISK_MIB * MIB) {
+        Ok(disk) => Some(disk),
+        Err(error) if error.is_unsupported() => {
+            skipped(test, &error.to_string());
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
 
 fn refusing(node: &Node) -> Vec<String> {
     let status = node.status();
@@ -47,7 +62,7 @@ fn kinds(node: &Node) -> Vec<String> {
 fn a_node_without_room_refuses_and_says_so_and_takes_work_again_by_itself() {
     let mut lab = Lab::new();
     let name = "disk::a_node_without_room_refuses_and_says_so_and_takes_work_again_by_itself";
-    let Some(disk) = Tmpfs::mount(lab.file("small"), DISK_MIB, name) else {
+    let Some(disk) = small_disk(&lab.file("small"), name) else {
         return;
     };
     let left = lab.start("left");
@@ -62,7 +77,7 @@ fn a_node_without_room_refuses_and_says_so_and_takes_work_again_by_itself() {
     assert_eq!(storage["reserved_bytes"], DISK_MIB / 32 * MIB, "{storage}");
 
     // Under the line, above the mark at which the reserve is given up.
-    disk.fill_but(5 * MIB);
+    disk.fill_but(5 * MIB).expect("it is mounted");
     let output = right.cli(&["send", "left", "t", "new"]).expect(FULL);
     output.says("new work").says("5 MiB");
     let reason = until("right says what is short", SOON, || refusing(&right).pop());
@@ -79,7 +94,7 @@ fn a_node_without_room_refuses_and_says_so_and_takes_work_again_by_itself() {
     assert_eq!(right.receive("before", 1), ["one"]);
     assert_eq!(left.outbox_total(), 1);
 
-    disk.empty();
+    disk.free().expect("it is mounted");
     until("left hears that right takes messages again", SOON, || {
         left.peer_status("right")["paused"].is_null().then_some(())
     });
@@ -149,7 +164,7 @@ fn keep_up(node: &mut Node) -> u64 {
 fn a_disk_that_another_program_fills_under_load_loses_and_doubles_nothing() {
     let mut lab = Lab::new();
     let name = "disk::a_disk_that_another_program_fills_under_load_loses_and_doubles_nothing";
-    let Some(disk) = Tmpfs::mount(lab.file("small"), DISK_MIB, name) else {
+    let Some(disk) = small_disk(&lab.file("small"), name) else {
         return;
     };
     let mut nodes = ["left", "right"].map(|name| {
@@ -192,7 +207,7 @@ fn a_disk_that_another_program_fills_under_load_loses_and_doubles_nothing() {
             accepted.load(Ordering::Acquire),
             refused.load(Ordering::Acquire)
         );
-        disk.empty();
+        disk.free().expect("it is mounted");
         let before = accepted.load(Ordering::Acquire);
         until(
             "both nodes run and messages are accepted again",
@@ -225,9 +240,9 @@ fn a_disk_that_another_program_fills_under_load_loses_and_doubles_nothing() {
 }
 
 /// Takes all the space that there is, again and again.
-fn fill_until(disk: &Tmpfs, is_over: &AtomicBool) {
+fn fill_until(disk: &Disk, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Acquire) {
-        disk.fill_but(0);
+        disk.fill_but(0).expect("it is mounted");
         pause(Duration::from_millis(1));
     }
 }
@@ -245,7 +260,7 @@ impl Drop for Over<'_> {
 fn a_node_that_starts_on_a_full_disk_says_so_or_refuses_and_is_whole_afterwards() {
     let mut lab = Lab::new();
     let name = "disk::a_node_that_starts_on_a_full_disk_says_so_or_refuses_and_is_whole_afterwards";
-    let Some(disk) = Tmpfs::mount(lab.file("small"), DISK_MIB, name) else {
+    let Some(disk) = small_disk(&lab.file("small"), name) else {
         return;
     };
     let left = lab.start("left");
@@ -256,7 +271,7 @@ fn a_node_that_starts_on_a_full_disk_says_so_or_refuses_and_is_whole_afterwards(
     support::lab::pair(&right, &left);
     left.send_stored("right", "t", "kept");
     right.kill();
-    disk.fill_but(0);
+    disk.fill_but(0).expect("it is mounted");
     // Also what an open gives up of its reserve is taken at once.
     let is_freed = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -285,7 +300,7 @@ fn a_node_that_starts_on_a_full_disk_says_so_or_refuses_and_is_whole_afterwards(
             None => right.kill_if_running(),
         }
     });
-    disk.empty();
+    disk.free().expect("it is mounted");
     right.start();
     assert_eq!(right.receive("t", 9), ["kept"]);
     right.stop();

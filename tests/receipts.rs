@@ -74,7 +74,7 @@ fn strike(left: &mut Node, right: &mut Node, victims: Victims, random: &mut Rand
         right.kill();
     }
     // Verdicts and reports of this time meet nobody.
-    pause(random.millis_below(120));
+    pause(random.within(Duration::from_millis(120)));
     if victims.sender {
         left.start();
     }
@@ -109,7 +109,7 @@ fn check_receipts_under(victims: Victims) {
         // Some commands have begun; their verdicts, the reader's and the reports are under way.
         let more = usize::try_from(random.below(BATCH)).expect("small");
         until_notes(&lab, before + more);
-        pause(random.millis_below(80));
+        pause(random.within(Duration::from_millis(80)));
         strike(&mut left, &mut right, victims, &mut random);
     }
     make(&lab.file("gate"));

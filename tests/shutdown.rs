@@ -132,7 +132,7 @@ fn a_stop_under_load_loses_nothing() {
             until("messages are accepted between the stops", SOON, || {
                 (accepted.load(Ordering::Acquire) >= wanted).then_some(())
             });
-            pause(random.millis_below(150));
+            pause(random.within(Duration::from_millis(150)));
             match round {
                 0 => stop_in_time(&mut left),
                 1 => stop_in_time(&mut right),

@@ -6,60 +6,14 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use support::deadline::SOON;
-use support::{Follower, Lab, Node, SEND_ALL, until};
-
-/// The grant that lets a peer's messages start commands.
-const EXECUTE_ALL: &str = "execute:*";
-/// Attempts and notes of all commands of a test.
-const NOTES: &str = "notes";
-
-/// Two nodes; messages of `left` may start commands on `right`.
-fn shop(lab: &mut Lab) -> (Node, Node) {
-    let (left, right) = (lab.start("left"), lab.start("right"));
-    let ticket = right.invite_with(&["--grant", SEND_ALL, "--grant", EXECUTE_ALL]);
-    left.join(&ticket, "right").expect(0);
-    (left, right)
-}
-
-/// `echo` into the notes of the lab.
-fn note(lab: &Lab, text: &str) -> String {
-    format!("echo {text} >> {}", lab.file(NOTES).display())
-}
-
-/// A loop that goes on until this file is there, or the lab is gone.
-fn wait_for(file: &Path) -> String {
-    let folder = file.parent().expect("a place in the scratch folder");
-    format!(
-        "until [ -e {} ] || [ ! -e {} ]; do sleep 0.02; done",
-        file.display(),
-        folder.display()
-    )
-}
-
-fn notes(lab: &Lab) -> Vec<String> {
-    let text = fs::read_to_string(lab.file(NOTES)).unwrap_or_default();
-    text.lines().map(ToOwned::to_owned).collect()
-}
-
-/// Waits until the commands left so many notes, and gives all of them.
-#[track_caller]
-fn until_notes(lab: &Lab, count: usize) -> Vec<String> {
-    until(&format!("{count} notes"), SOON, || {
-        let notes = notes(lab);
-        (notes.len() >= count).then_some(notes)
-    })
-}
-
-fn make(file: &Path) {
-    fs::write(file, "").expect("the scratch folder takes files");
-}
+use support::shop::{make, note, notes, shop, until_notes, wait_for};
+use support::{Follower, Lab, Node, until};
 
 /// A worker with these further words.
 fn worker(node: &Node, exec: &str, words: &[&str]) -> Follower {
@@ -470,7 +424,7 @@ fn wrong_words_are_refused_before_anything_is_claimed() {
 #[test]
 fn the_scratch_folder_has_a_plain_path() {
     let lab = Lab::new();
-    let path: PathBuf = lab.file(NOTES);
+    let path = lab.file("notes");
     let text = path.to_string_lossy();
     assert!(
         text.chars()

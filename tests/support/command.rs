@@ -45,20 +45,6 @@ pub(crate) fn packhorse(data_dir: &Path) -> Command {
     command
 }
 
-/// A command to be run in a network namespace; `ip` puts itself there and then becomes it.
-pub(crate) fn inside(namespace: &str, command: &Command) -> Command {
-    let mut ip = Command::new("ip");
-    ip.args(["netns", "exec", namespace]);
-    ip.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => ip.env(name, value),
-            None => ip.env_remove(name),
-        };
-    }
-    ip
-}
-
 /// A command under way.
 #[derive(Debug)]
 pub(crate) struct Running {

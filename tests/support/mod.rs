@@ -1,6 +1,7 @@
 //! The harness of the tests that run real processes: scratch folders, nodes, commands, deadlines.
 //!
-//! It never looks into the product: it knows the binary, its published documents and its socket.
+//! It never looks into the product: it knows the binary, its published documents, its socket, and the
+//! typed lab that users have, of which a node is one machine.
 //! Nothing that it starts outlives the test, also when the test panics or is killed:
 //! handles kill on drop, and nodes end when their stdin closes.
 //!
@@ -22,7 +23,6 @@ pub(crate) mod node;
 pub(crate) mod random;
 pub(crate) mod shop;
 pub(crate) mod skip;
-pub(crate) mod tmpfs;
 
 #[allow(
     unused_imports,

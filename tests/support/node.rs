@@ -1,21 +1,23 @@
-//! One node under test: its process while it runs, its folder always.
+//! One node under test: a blocking shell over one [`Machine`] per life of its process.
 //!
 //! Commands go through the real command line; loops may use [`Node::api`].
 //! When a test fails, the end of the node's log is printed beside the reason.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use packhorse::lab::{Ended, LabError, Machine, NodeSpec, Ready, Signal as LabSignal};
+use rustix::process::Signal;
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
 use super::api::Api;
-use super::command::{Output, Running, inside, packhorse, receive_by, run};
-use super::deadline::{Deadline, SOON, until};
+use super::command::{Output, Running, packhorse, run};
+use super::deadline::{SOON, until};
 use super::document::total;
 use super::follow::Follower;
 use super::lab::join_words;
@@ -43,12 +45,20 @@ pub(crate) struct Node {
 /// The process of a node that said that it is ready.
 #[derive(Debug)]
 struct Process {
-    child: Child,
-    ready: Value,
-    /// Comes when stdout ends: what was printed after the ready line.
-    rest: Receiver<Vec<u8>>,
-    /// Its end is the node's signal to leave, also should this test be killed.
-    stdin: Option<ChildStdin>,
+    machine: Machine,
+    ready: Arc<Ready>,
+    /// How long the file of what it prints was when it was started, in bytes.
+    printed_before: u64,
+}
+
+/// Drives every machine of this test binary; the tests themselves block.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build();
+        runtime.expect("a runtime")
+    })
 }
 
 impl Node {
@@ -108,11 +118,19 @@ impl Node {
 
     /// The ready line.
     pub(crate) fn ready(&self) -> &Value {
-        &self.process.as_ref().expect("the node runs").ready
+        &self.process().ready.document
     }
 
     pub(crate) fn process_id(&self) -> u32 {
-        self.process.as_ref().expect("the node runs").child.id()
+        self.machine().process_id().expect("the node runs")
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("the node runs")
+    }
+
+    fn machine(&self) -> &Machine {
+        &self.process().machine
     }
 
     /// Starts the process and waits for its ready line.
@@ -125,42 +143,33 @@ impl Node {
     /// The same for a process that may not come up: how it ended then.
     pub(crate) fn try_start(&mut self) -> Result<(), Option<i32>> {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = packhorse(&self.data_dir);
-        command.args(["up", "--name", &self.name, "--json", "--stop-with-stdin"]);
+        let mut spec = NodeSpec::new(&self.name).silent();
         if let Some(listen) = &self.listen {
-            command.args(["--listen", listen]);
+            spec = spec.argument("--listen").argument(listen);
         }
-        command.args(&self.arguments);
-        for (name, value) in &self.variables {
-            command.env(name, value);
-        }
+        spec.arguments.extend_from_slice(&self.arguments);
+        spec.variables.clone_from(&self.variables);
         if let Some(namespace) = &self.namespace {
-            command = inside(namespace, &command);
+            // `ip` puts itself there and then becomes the program.
+            spec = spec.under(["ip", "netns", "exec", namespace]);
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(self.open_log())
-            .spawn()
-            .expect("the binary starts");
-        let stdin = child.stdin.take().expect("stdin is piped");
-        let (first, rest) = first_line(child.stdout.take().expect("stdout is piped"));
-        let line = receive_by(&first, Deadline::after(SOON)).unwrap_or_default();
-        let Ok(ready) = serde_json::from_str(&line) else {
-            // Its stdout has ended, so it is about to; one that hangs is ended here.
-            let _ = receive_by(&rest, Deadline::after(SOON));
-            let ended = child.try_wait().expect("our own child");
-            let _ = child.kill();
-            let status = child.wait().expect("our own child");
-            return Err(ended.unwrap_or(status).code());
-        };
-        self.process = Some(Process {
-            child,
-            ready,
-            rest,
-            stdin: Some(stdin),
-        });
-        Ok(())
+        let program = Path::new(env!("CARGO_BIN_EXE_packhorse"));
+        let machine = Machine::in_folder(spec, program, &self.data_dir);
+        let machine = machine.expect("room for a socket");
+        let printed = std::fs::metadata(machine.printed_path());
+        let printed_before = printed.map_or(0, |printed| printed.len());
+        match runtime().block_on(machine.start()) {
+            Ok(ready) => {
+                self.process = Some(Process {
+                    machine,
+                    ready,
+                    printed_before,
+                });
+                Ok(())
+            }
+            Err(LabError::EndedEarly { ended, .. }) => Err(ended.code),
+            Err(error) => panic!("{error}\n{}", self.describe()),
+        }
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -169,11 +178,10 @@ impl Node {
 
     /// The code of a process that has ended by itself; it can be started again then.
     pub(crate) fn has_ended(&mut self) -> Option<i32> {
-        let process = self.process.as_mut().expect("the node runs");
-        let status = process.child.try_wait().expect("our own child")?;
+        let ended = self.machine().last_end()?;
         self.process = None;
         // A signal is no code: nobody here sends one without waiting for it.
-        Some(status.code().unwrap_or(-1))
+        Some(ended.code.unwrap_or(-1))
     }
 
     /// SIGTERM, and the promise that it ends with 0 and prints nothing more.
@@ -187,53 +195,72 @@ impl Node {
     /// A signal, and how the process ended: its code and what it printed after the ready line.
     pub(crate) fn end_by(&mut self, signal: Signal) -> (Option<i32>, Vec<u8>) {
         self.signal(signal);
-        self.ended(&format!("{signal:?}"))
+        self.ended(&format!("{signal:?}"), async |machine| {
+            machine.ended(SOON).await
+        })
     }
 
     /// The same by closing its stdin.
     pub(crate) fn end_with_stdin(&mut self) -> (Option<i32>, Vec<u8>) {
-        drop(self.process.as_mut().expect("the node runs").stdin.take());
-        self.ended("the end of its stdin")
+        self.ended("the end of its stdin", Machine::close_stdin)
     }
 
     /// Waits for the end of a process that nobody signalled.
     #[track_caller]
     pub(crate) fn ended_by_itself(&mut self, code: i32) {
-        let (ended, _) = self.ended("it was to end by itself");
+        let (ended, _) = self.ended("it was to end by itself", async |machine| {
+            machine.ended(SOON).await
+        });
         assert_eq!(ended, Some(code), "exit of {}", self.describe());
     }
 
-    fn ended(&mut self, after: &str) -> (Option<i32>, Vec<u8>) {
-        let mut process = self.process.take().expect("the node runs");
-        let Some(rest) = receive_by(&process.rest, Deadline::after(SOON)) else {
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-            panic!("{} runs on after {after}", self.describe());
-        };
-        (process.child.wait().expect("our own child").code(), rest)
+    fn ended(
+        &mut self,
+        after: &str,
+        wait: impl AsyncFnOnce(&Machine) -> Result<Ended, LabError>,
+    ) -> (Option<i32>, Vec<u8>) {
+        let process = self.process.take().expect("the node runs");
+        let ended =
+            runtime().block_on(async { tokio::time::timeout(SOON, wait(&process.machine)).await });
+        match ended {
+            Ok(Ok(ended)) => (ended.code, process.printed_after_the_ready_line()),
+            _ => panic!("{} runs on after {after}", self.describe()),
+        }
     }
 
     /// A signal that does not end it.
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("the node runs");
-        kill_process(Pid::from_child(&process.child), signal).expect("our own child");
+        let known = match signal {
+            Signal::TERM => LabSignal::Term,
+            Signal::INT => LabSignal::Int,
+            Signal::HUP => LabSignal::Hup,
+            Signal::KILL => LabSignal::Kill,
+            Signal::STOP => LabSignal::Stop,
+            Signal::CONT => LabSignal::Cont,
+            other => panic!("{other:?} is sent by no test"),
+        };
+        match runtime().block_on(self.machine().signal(known)) {
+            // One that has ended is waited for like one that runs.
+            Ok(()) | Err(LabError::NotRunning { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// SIGKILL: no chance to say or write anything more.
     pub(crate) fn kill(&mut self) {
-        let mut process = self.process.take().expect("the node runs");
-        let ended = process.child.try_wait().expect("our own child");
-        assert_eq!(ended, None, "{} ended by itself", self.describe());
-        process.child.kill().expect("our own child");
-        process.child.wait().expect("our own child");
+        let process = self.process.take().expect("the node runs");
+        let ended = runtime().block_on(process.machine.kill());
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => panic!("{error}: {}", self.describe()),
+        };
+        let by_itself = ended.signal != Some(Signal::KILL.as_raw());
+        assert!(!by_itself, "{ended} by itself: {}", self.describe());
     }
 
     /// SIGKILL for a process that may have ended by itself.
     pub(crate) fn kill_if_running(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.child.kill();
-            process.child.wait().expect("our own child");
-        }
+        self.process = None;
     }
 
     pub(crate) fn restart(&mut self) {
@@ -404,12 +431,6 @@ impl Node {
         self.data_dir.with_extension("log")
     }
 
-    fn open_log(&self) -> File {
-        let mut options = OpenOptions::new();
-        let log = options.create(true).append(true).open(self.log_path());
-        log.expect("a log in the scratch folder")
-    }
-
     /// The name with the end of the log, for the message of a failure.
     fn describe(&self) -> String {
         let tail = tail_of(&self.log_path()).unwrap_or_else(|error| error.to_string());
@@ -419,13 +440,31 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-        }
+        // Dead before the scratch folder goes.
+        self.process = None;
         if std::thread::panicking() {
             eprintln!("{}", self.describe());
         }
+    }
+}
+
+impl Process {
+    fn printed_after_the_ready_line(&self) -> Vec<u8> {
+        let mut file = File::open(self.machine.printed_path()).expect("what it printed");
+        let begin = SeekFrom::Start(self.printed_before);
+        file.seek(begin).expect("what it printed");
+        let mut lines = BufReader::new(file);
+        let mut rest = Vec::new();
+        lines.skip_until(b'\n').expect("what it printed");
+        lines.read_to_end(&mut rest).expect("what it printed");
+        rest
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that does not run is dead already.
+        let _ = runtime().block_on(self.machine.kill());
     }
 }
 
