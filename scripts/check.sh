@@ -94,7 +94,8 @@ step_fault() {
         --features sim,packhorse-protocol/testing -- -D warnings || return 1
     cargo nextest run --locked --workspace --profile ci \
         --features sim,packhorse-protocol/testing \
-        -E 'binary(restart) + binary(insight) + binary(mutants) + binary(sim_rules)'
+        -E 'binary(restart) + binary(insight) + binary(mutants) + binary(sim_rules)
+            + (binary(lab_shipped) & test(/^fault::/))'
 }
 
 # Simulated networks of whole nodes: fixed seeds, known faults that have to be seen, and, without a
