@@ -208,6 +208,10 @@ impl Retry {
         let wall_ms = self.env.now_ms();
         self.board.update(peer, |line| {
             line.next_attempt_ms = planned.map(|_| wall_ms.saturating_add(delay_ms));
+            // A session that began since was written here by its supervisor, ahead of this message.
+            if line.link.is_some() {
+                return;
+            }
             let doing = match (refused, planned, line.last_seen_ms) {
                 (true, ..) => PeerState::Refused,
                 (false, Some(_), _) => PeerState::Waiting,
