@@ -274,8 +274,12 @@ impl Handle {
         };
         // Said once the last thread has stopped, and not taken from whoever asks next.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let stopped = waitid(WaitId::Pid(pid), options)?;
-        Ok(stopped.map(|_| true))
+        match waitid(WaitId::Pid(pid), options) {
+            Ok(stopped) => Ok(stopped.map(|_| true)),
+            // Killed meanwhile, and not reaped yet: it will never stand still.
+            Err(Errno::CHILD) => Ok(Some(false)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Closes its stdin, which asks it to stop.
